@@ -1,0 +1,61 @@
+"""Keeps calls fast and safe while the things they depend on are not."""
+
+from resilient import errors, events
+from resilient._core.breaker import BreakerState, BreakerStats
+from resilient._policies.backoff import Backoff, backoff
+from resilient._policies.base import Call, Policy, policies, policy_of
+from resilient._policies.breaker import Breaker, breaker
+from resilient._policies.deadline import Deadline, carry, current_deadline, deadline, detached, remaining
+from resilient._policies.pipeline import Pipeline, pipeline
+from resilient._policies.retry import Retry, RetryBudget, RetryStats, retry
+from resilient._policies.singleflight import SingleFlight, SingleFlightStats, singleflight
+from resilient._policies.timeout import Timeout, TimeoutStats, timeout
+from resilient.errors import (
+    BulkheadFull,
+    CircuitOpen,
+    DeadlineExceeded,
+    Overloaded,
+    RateLimited,
+    Rejected,
+    ResilienceError,
+)
+
+__all__ = [
+    "Backoff",
+    "Breaker",
+    "BreakerState",
+    "BreakerStats",
+    "BulkheadFull",
+    "Call",
+    "CircuitOpen",
+    "Deadline",
+    "DeadlineExceeded",
+    "Overloaded",
+    "Pipeline",
+    "Policy",
+    "RateLimited",
+    "Rejected",
+    "ResilienceError",
+    "Retry",
+    "RetryBudget",
+    "RetryStats",
+    "SingleFlight",
+    "SingleFlightStats",
+    "Timeout",
+    "TimeoutStats",
+    "backoff",
+    "breaker",
+    "carry",
+    "current_deadline",
+    "deadline",
+    "detached",
+    "errors",
+    "events",
+    "pipeline",
+    "policies",
+    "policy_of",
+    "remaining",
+    "retry",
+    "singleflight",
+    "timeout",
+]

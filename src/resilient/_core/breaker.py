@@ -1,0 +1,479 @@
+"""Circuit breaker: the rules, and nothing but the rules.
+
+1. Whatever can change a breaker's state is in this file.
+2. Time arrives as ``now`` (monotonic seconds), chance as ``u`` in [0, 1).
+3. Methods return what happened; telling anyone is the shell's work.
+4. Callers take turns (the shell's lock), with one exception: while a standing
+   permit is there, calls take it as it is and raise `calls`, and a success that ends
+   within ``permit.since <= now < permit.until`` raises `successes` and is done. The
+   permit's span is chosen so that no such success could change anything else.
+
+::
+
+    CLOSED ──a watch trips──▶ OPEN
+    OPEN ──cooldown over, next call──▶ HALF_OPEN
+    HALF_OPEN ──enough probes failed──▶ OPEN
+    HALF_OPEN ──all probes are in──▶ CLOSED
+    any ──force_open──▶ FORCED_OPEN
+    any ──disable──▶ DISABLED
+    any ──metrics_only──▶ METRICS_ONLY
+    any ──reset──▶ CLOSED
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from resilient._core.matching import Verdict
+from resilient._core.tally import Tally
+from resilient._core.window import CountWindow, TimeWindow
+
+OUT_OF_ORDER: Final = 1.0
+"""Seconds: readings of several threads may arrive out of order by up to this.
+Only a larger step back is the clock's own."""
+
+
+class BreakerState(enum.Enum):
+    """What a breaker does with a call.
+
+    CLOSED lets it through, OPEN rejects it, HALF_OPEN lets a few probes through.
+    By hand: FORCED_OPEN rejects until `reset`, DISABLED lets through and records
+    nothing, METRICS_ONLY lets through, records, and tells once when it would have opened.
+    """
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    DISABLED = "disabled"
+    METRICS_ONLY = "metrics_only"
+
+
+S = BreakerState
+TRANSITIONS: Final = (
+    (S.CLOSED, "a watch trips", S.OPEN),
+    (S.OPEN, "cooldown over, next call", S.HALF_OPEN),
+    (S.HALF_OPEN, "enough probes failed", S.OPEN),
+    (S.HALF_OPEN, "all probes are in", S.CLOSED),
+)
+BY_HAND: Final = (
+    ("force_open", S.FORCED_OPEN),
+    ("disable", S.DISABLED),
+    ("metrics_only", S.METRICS_ONLY),
+    ("reset", S.CLOSED),
+)
+COUNTING: Final = frozenset({S.CLOSED, S.METRICS_ONLY})
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRule:
+    """What a breaker was told; the ranges are checked by its factory."""
+
+    consecutive_failures: int | None
+    failure_rate: float | None
+    slow: float | None
+    slow_rate: float
+    window: float
+    window_calls: int | None
+    minimum: int
+    cooldown: Callable[[int, float], float]  # (k-th opening in a row, u) -> seconds
+    probes: int
+    probe_lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What made a breaker move: `watch` is one word, the rest are its figures."""
+
+    watch: str
+    count: int
+    calls: int
+
+    def __str__(self) -> str:
+        match self.watch:
+            case "consecutive_failures":
+                return f"{self.count} failures in a row"
+            case "probes":
+                return f"{self.count} of {self.calls} probes failed"
+            case "slow_probes":
+                return f"{self.count} of {self.calls} probes were slow"
+            case "failure_rate" | "slow_rate":
+                rate = f"{self.count / self.calls:.0%} of {self.calls} calls"
+                return f"{self.watch.replace('_', ' ')} {rate}"
+            case _:
+                return self.watch.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of state."""
+
+    old: BreakerState
+    new: BreakerState
+    why: Why
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WouldOpen:
+    """METRICS_ONLY: a watch tripped, and nothing was done about it."""
+
+    why: Why
+    at: float
+
+
+Moved = Transition | WouldOpen
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The call must not be made."""
+
+    retry_after: float | None
+    reason: str
+    why: Why | None
+
+
+class Permit:
+    """Leave to call. Compare `generation`; the rest is between the core and its shell.
+
+    A *standing* permit serves every call of its generation. ``since`` and ``until``
+    bound the time in which a plain success needs no more than to be counted.
+    """
+
+    __slots__ = ("generation", "lease_at", "recorded", "settled", "since", "until")
+
+    def __init__(self, generation: int, *, recorded: bool = True, lease_at: float = math.inf) -> None:
+        self.generation = generation
+        self.recorded = recorded  # False: given in DISABLED
+        self.lease_at = lease_at  # finite: a probe's
+        self.settled = False  # only a probe's is settled, a standing permit serves many
+        self.since = self.until = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStats:
+    """A breaker at one instant. Totals cover its whole life, the rates its window.
+
+    ``calls = successes + failures + ignored + in_flight``; rejections are apart.
+    ``slow`` are the successes and failures that lasted too long. The rates are ``None``
+    below the minimum of calls. ``opened`` is how often it opened, ``retry_after`` what is left of the cooldown.
+    """
+
+    name: str
+    state: BreakerState
+    generation: int
+    calls: int
+    successes: int
+    failures: int
+    slow: int
+    ignored: int
+    rejected: int
+    in_flight: int
+    failure_rate: float | None
+    slow_rate: float | None
+    opened: int
+    retry_after: float | None
+
+
+class BreakerCore:
+    """The state machine of one breaker, or of one key of a keyed one."""
+
+    __slots__ = (
+        "_by_count", "_by_time", "_failures", "_generation", "_ignored", "_open_for", "_open_until", "_opened", "_probe_bad",
+        "_probe_done", "_probe_slow", "_probing", "_rejected", "_row", "_rule", "_run", "_seen", "_slow", "_state", "_told",
+        "_why", "calls", "key", "standing", "successes",
+    )  # fmt: skip
+
+    def __init__(
+        self, rule: BreakerRule, now: float, u: float, initial: BreakerState = S.CLOSED, key: Hashable = None
+    ) -> None:
+        self._rule, self.key = rule, key
+        self.calls, self.successes = Tally(), Tally()
+        self.standing: Permit | None = None
+        self._probing: dict[Permit, None] = {}
+        watched = rule.failure_rate is not None or rule.slow is not None
+        self._by_count = CountWindow(rule.window_calls) if watched and rule.window_calls else None
+        self._by_time = TimeWindow(rule.window, now, 0) if watched and not rule.window_calls else None
+        self.renew(now, u, initial)
+
+    def renew(self, now: float, u: float, initial: BreakerState) -> None:
+        """Start as new; what is still running counts nothing any more."""
+        for permit in (self.standing, *self._probing):
+            if permit is not None:
+                permit.recorded, permit.until = False, -math.inf
+        self.calls.zero()
+        self.successes.zero()
+        self._failures = self._slow = self._ignored = self._rejected = self._opened = 0
+        self._generation = self._row = self._run = 0
+        self._told = False
+        self._seen = now
+        self._begin(initial, Why("initial", 0, 0), u)
+
+    # What happens.
+
+    def admit(self, now: float, u: float) -> tuple[Permit | Refusal, list[Moved]]:
+        """Ask leave for one call. Settle a `Permit` exactly once."""
+        now = self._tick(now)
+        moves: list[Moved] = []
+        if self._state is S.HALF_OPEN:
+            self._expire_leases(now, u, moves)
+        if self._state is S.OPEN and now >= self._open_until:
+            moves.append(self._move(S.HALF_OPEN, Why("cooldown_over", 0, 0), u))
+        match self._state:
+            case S.CLOSED | S.METRICS_ONLY:
+                assert self.standing is not None
+                self.calls.up()
+                return self.standing, moves
+            case S.DISABLED:
+                return Permit(self._generation, recorded=False), moves
+            case S.HALF_OPEN if len(self._probing) + self._probe_done < self._rule.probes:
+                permit = Permit(self._generation, lease_at=now + self._rule.probe_lease)
+                self._probing[permit] = None
+                self.calls.up()
+                return permit, moves
+        self._rejected += 1
+        return Refusal(self._left(now), self._state.value, self._why), moves
+
+    def settle(self, permit: Permit, verdict: Verdict, now: float, u: float, lasted: float = 0.0) -> Moved | None:
+        """Say how a call ended that lasted *lasted* seconds; one of an older generation decides nothing."""
+        if permit.settled or not permit.recorded:
+            return None
+        now = self._tick(now)
+        slow = self._rule.slow is not None and lasted > self._rule.slow
+        self._total(verdict, slow=slow)
+        probe = math.isfinite(permit.lease_at)
+        if probe:
+            permit.settled = True
+            self._probing.pop(permit, None)
+        if permit.generation != self._generation:
+            if verdict is Verdict.SUCCESS and self._by_time is not None:
+                self._by_time.skip_success()
+            return None
+        if verdict is Verdict.IGNORED:
+            return None
+        if probe:
+            return self._probed(verdict, slow=slow, u=u)
+        return self._record(verdict, slow=slow, now=now, u=u)
+
+    def turn(self, state: BreakerState, how: str, now: float, u: float) -> Moved | None:
+        """Set the state by hand; the same state again starts afresh and is no event."""
+        self._tick(now)
+        moved = self._move(state, Why(how, 0, 0), u)
+        return None if moved.old is moved.new else moved
+
+    # What can be seen.
+
+    @property
+    def state(self) -> BreakerState:
+        """The state; OPEN reads as OPEN until a call comes, however long ago the cooldown ended."""
+        return self._state
+
+    def healthy(self, now: float) -> bool:
+        """Closed, and no failure in the window."""
+        self._roll(self._tick(now))
+        return self._state is S.CLOSED and not self._run and not self._bad_in_window()
+
+    def in_flight(self) -> int:
+        """Calls that have not ended. Ends are read before starts, so that it is never negative."""
+        ended = self.successes.read() + self._failures + self._ignored
+        return self.calls.read() - ended
+
+    def stats(self, name: str, now: float) -> BreakerStats:
+        """A snapshot."""
+        now = self._tick(now)
+        self._roll(now)
+        successes = self.successes.read()
+        ended = successes + self._failures + self._ignored
+        calls = self.calls.read()
+        inside = self._calls_in_window()
+        known = inside >= max(1, self._rule.minimum) and self._state in COUNTING
+        return BreakerStats(
+            name=name,
+            state=self._state,
+            generation=self._generation,
+            calls=calls,
+            successes=successes,
+            failures=self._failures,
+            slow=self._slow,
+            ignored=self._ignored,
+            rejected=self._rejected,
+            in_flight=calls - ended,
+            failure_rate=self._bad_in_window() / inside if known else None,
+            slow_rate=self._slow_in_window() / inside if known and self._rule.slow is not None else None,
+            opened=self._opened,
+            retry_after=self._left(now),
+        )
+
+    # The rules.
+
+    def _record(self, verdict: Verdict, *, slow: bool, now: float, u: float) -> Moved | None:
+        """Count one result of the present generation, then judge: a success can trip, too."""
+        failed = verdict is Verdict.FAILURE
+        self._run = self._run + 1 if failed else 0
+        self._roll(now)
+        if self._by_count is not None:
+            self._by_count.add(failed=failed, slow=slow)
+        elif self._by_time is not None:
+            if failed:
+                self._by_time.add_failure(slow=slow)
+            elif slow:
+                self._by_time.add_slow()
+        why = self._judge()
+        if why is None:
+            self._span()
+            return None
+        if self._state is S.CLOSED:
+            return self._move(S.OPEN, why, u)
+        self._span()
+        if self._told:
+            return None
+        self._told = True
+        return WouldOpen(why, now)
+
+    def _judge(self) -> Why | None:
+        rule, run = self._rule, self._run
+        if rule.consecutive_failures is not None and run >= rule.consecutive_failures:
+            return Why("consecutive_failures", run, run)
+        calls = self._calls_in_window()
+        if not calls or calls < rule.minimum:
+            return None
+        bad, slow = self._bad_in_window(), self._slow_in_window()
+        if rule.failure_rate is not None and bad / calls >= rule.failure_rate:
+            return Why("failure_rate", bad, calls)
+        if rule.slow is not None and slow / calls >= rule.slow_rate:
+            return Why("slow_rate", slow, calls)
+        return None
+
+    def _probed(self, verdict: Verdict, *, slow: bool, u: float) -> Moved | None:
+        """One probe's result: reopen as soon as it is certain, close when all are in."""
+        rule = self._rule
+        self._probe_done += 1
+        self._probe_bad += verdict is Verdict.FAILURE
+        self._probe_slow += slow
+        bad = self._probe_bad / rule.probes >= rule.failure_rate if rule.failure_rate is not None else self._probe_bad > 0
+        if bad:
+            return self._move(S.OPEN, Why("probes", self._probe_bad, rule.probes), u)
+        if rule.slow is not None and self._probe_slow / rule.probes >= rule.slow_rate:
+            return self._move(S.OPEN, Why("slow_probes", self._probe_slow, rule.probes), u)
+        if self._probe_done == rule.probes:
+            return self._move(S.CLOSED, Why("probes_succeeded", 0, rule.probes), u)
+        return None
+
+    def _expire_leases(self, now: float, u: float, moves: list[Moved]) -> None:
+        """A probe that has not reported in time is a failure; its late result counts nothing more."""
+        for permit in [probe for probe in self._probing if now >= probe.lease_at]:
+            if permit.generation == self._generation:
+                permit.settled = True
+                self._probing.pop(permit)
+                self._failures += 1
+                moved = self._probed(Verdict.FAILURE, slow=False, u=u)
+                moves.extend([moved] if moved else [])
+
+    def _move(self, state: BreakerState, why: Why, u: float) -> Transition:
+        old = self._state
+        if self.standing is not None:
+            self.standing.until = -math.inf  # late results must ask
+        self._begin(state, why, u)
+        return Transition(old, state, why, self._seen)
+
+    def _begin(self, state: BreakerState, why: Why, u: float) -> None:
+        """A new generation, with nothing remembered but how often in a row it opened."""
+        self._state, self._why = state, why
+        self._generation += 1
+        self._run = self._probe_done = self._probe_bad = self._probe_slow = 0
+        self._probing = {}
+        self._told = False
+        self._open_until = self._open_for = 0.0
+        if self._by_count is not None:
+            self._by_count.clear()
+        elif self._by_time is not None:
+            self._by_time.clear(self._seen, self.successes.read())
+        if state is S.OPEN:
+            self._row += 1
+            self._opened += why.watch != "initial"
+            self._open_for = self._rule.cooldown(self._row, u)
+            self._open_until = self._seen + self._open_for
+        elif state is S.CLOSED:
+            self._row = 0
+        self.standing = Permit(self._generation) if state in COUNTING else None
+        self._span()
+
+    def _span(self) -> None:
+        """Choose the time in which a plain success can change nothing but the counts.
+
+        It ends a run of failures: none must be going on. It can complete the minimum
+        while failures are there: then it must ask. Beyond that it only lowers the rates.
+        """
+        permit, window = self.standing, self._by_time
+        if permit is None:
+            return
+        permit.until = -math.inf
+        if self._run or self._by_count is not None:
+            return
+        if window is None:
+            permit.since, permit.until = -math.inf, math.inf
+        elif not (window.failures or window.slow) or self._calls_in_window() >= self._rule.minimum:
+            permit.since, permit.until = window.since, window.until
+
+    def _left(self, now: float) -> float | None:
+        """What is left of the cooldown, so that ``now + left`` is not before its end."""
+        if self._state is not S.OPEN:
+            return None
+        left = max(0.0, self._open_until - now)
+        while now + left < self._open_until:
+            left = math.nextafter(left, math.inf)
+        return min(left, self._open_for)
+
+    # Counting.
+
+    def _total(self, verdict: Verdict, *, slow: bool) -> None:
+        match verdict:
+            case Verdict.SUCCESS:
+                self.successes.up()
+            case Verdict.FAILURE:
+                self._failures += 1
+            case Verdict.IGNORED:
+                self._ignored += 1
+                return
+        self._slow += slow
+
+    def _roll(self, now: float) -> None:
+        if self._by_time is not None:
+            self._by_time.roll(now, self.successes.read())
+            self._span()
+
+    def _calls_in_window(self) -> int:
+        if self._by_count is not None:
+            return self._by_count.calls
+        return self._by_time.calls(self.successes.read()) if self._by_time is not None else 0
+
+    def _bad_in_window(self) -> int:
+        window = self._by_count or self._by_time
+        return window.failures if window is not None else 0
+
+    def _slow_in_window(self) -> int:
+        window = self._by_count or self._by_time
+        return window.slow if window is not None else 0
+
+    def _tick(self, now: float) -> float:
+        """The time as the core takes it: a clock that steps back stood still."""
+        back = self._seen - now
+        if back <= 0:
+            self._seen = now
+        elif back > OUT_OF_ORDER:
+            self._seen = now
+            self._shift(back)
+        return self._seen
+
+    def _shift(self, back: float) -> None:
+        self._open_until -= back
+        for permit in self._probing:
+            permit.lease_at -= back
+        if self._by_time is not None:
+            self._by_time.shift(back)
+            self._span()

@@ -1,0 +1,84 @@
+"""Bad arguments: refused with the name, the value and the allowed range.
+
+NaN is never in a range, so that every check is written as "is it inside?".
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+Seconds = float | dt.timedelta
+
+
+def refuse(name: str, value: object, allowed: str) -> NoReturn:
+    """Raise the `ValueError` of a value outside its range."""
+    raise ValueError(f"{name} must be {allowed}, not {value!r}")
+
+
+def refuse_type(name: str, value: object, allowed: str) -> NoReturn:
+    """Raise the `TypeError` of a value of the wrong kind."""
+    raise TypeError(f"{name} must be {allowed}, not {value!r}")
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float = math.inf,
+    finite: bool = True,
+) -> float:
+    """A real number in a range: more than *above* or at least *least*, at most *most*."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse_type(name, value, f"a number {_range(above, least, most)}")
+    low = value > above if above is not None else least is None or value >= least
+    if not (low and value <= most) or (finite and math.isinf(value)):
+        refuse(name, value, f"a {'finite ' if finite else ''}number {_range(above, least, most)}")
+    try:
+        return float(value)
+    except OverflowError:
+        refuse(name, value, "a number that a float can hold")
+
+
+def seconds(name: str, value: object, *, above: float | None = None, finite: bool = True) -> float:
+    """A length of time, in seconds or as a `timedelta`: at least 0, or more than *above*."""
+    if isinstance(value, dt.timedelta):
+        value = value.total_seconds()
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse_type(name, value, f"seconds or a timedelta, {_range(above, 0, math.inf)}")
+    return number(name, value, above=above, least=0, finite=finite)
+
+
+def whole(name: str, value: object, *, least: int = 1) -> int:
+    """A whole number of at least *least*."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        refuse_type(name, value, f"a whole number of at least {least}")
+    if value < least:
+        refuse(name, value, f"a whole number of at least {least}")
+    return value
+
+
+def text(name: str, value: object, *, instead: str) -> str | None:
+    """A policy's name, or ``None``; *instead* is what to write when a function came in its place."""
+    if value is None or isinstance(value, str):
+        return value
+    if callable(value):
+        raise TypeError(f"{name} must be a string, not {value!r}: write {instead}, with parentheses")
+    refuse_type(name, value, "a string or None")
+
+
+def function(name: str, value: object) -> Callable[..., object] | None:
+    """A function, or ``None``."""
+    if value is not None and not callable(value):
+        refuse_type(name, value, "a function or None")
+    return value
+
+
+def _range(above: float | None, least: float | None, most: float) -> str:
+    low = f"above {above:g}" if above is not None else "" if least is None else f"of at least {least:g}"
+    high = "" if math.isinf(most) else f"at most {most:g}"
+    return " and ".join(part for part in (low, high) if part)

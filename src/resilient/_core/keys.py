@@ -1,0 +1,103 @@
+"""A state per key, bounded.
+
+1. At most ``most`` are kept. When a new one does not fit, the least recently used
+   that is idle and healthy goes first, then the least recently used that is idle;
+   one in use never goes, so that their number may pass the bound while all are in use.
+2. What goes is handed back, so that its totals can be kept.
+3. `get` needs no turn: it is one look-up, and notes the use in the entry itself.
+   The heap learns of uses when somebody must go: it is lazy, and exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Slot(Generic[T]):
+    """One key's state and when it was last used."""
+
+    __slots__ = ("key", "state", "used")
+
+    def __init__(self, key: Hashable, state: T, used: int) -> None:
+        self.key, self.state, self.used = key, state, used
+
+
+class Keys(Generic[T]):
+    """The states by key, least recently used out first."""
+
+    def __init__(self, most: int, *, idle: Callable[[T], bool], healthy: Callable[[T], bool]) -> None:
+        self._most = most
+        self._idle, self._healthy = idle, healthy
+        self._slots: dict[Hashable, Slot[T]] = {}
+        self._heap: list[tuple[int, Slot[T]]] = []
+        self._uses = count().__next__
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(tuple(self._slots))
+
+    def states(self) -> list[T]:
+        """Every state that is kept."""
+        return [slot.state for slot in tuple(self._slots.values())]
+
+    def peek(self, key: Hashable) -> T | None:
+        """The state of *key*, without using it."""
+        slot = self._slots.get(key)
+        return None if slot is None else slot.state
+
+    def get(self, key: Hashable) -> T | None:
+        """The state of *key*, now the most recently used."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return None
+        slot.used = self._uses()
+        return slot.state
+
+    def add(self, key: Hashable, state: T) -> list[T]:
+        """Keep *state* for a new *key*; hand back what had to go."""
+        gone: list[T] = []
+        while len(self._slots) >= self._most:
+            slot = self._evict()
+            if slot is None:
+                break
+            gone.append(slot.state)
+        slot = self._slots[key] = Slot(key, state, self._uses())
+        heappush(self._heap, (slot.used, slot))
+        return gone
+
+    def clear(self) -> list[T]:
+        """Hand back everything."""
+        gone = self.states()
+        self._slots.clear()
+        self._heap.clear()
+        return gone
+
+    def _evict(self) -> Slot[T] | None:
+        passed: list[tuple[int, Slot[T]]] = []
+        second: Slot[T] | None = None
+        chosen: Slot[T] | None = None
+        while self._heap:
+            used, slot = heappop(self._heap)
+            if used != slot.used:
+                heappush(self._heap, (slot.used, slot))
+            elif not self._idle(slot.state):
+                passed.append((used, slot))
+            elif self._healthy(slot.state):
+                chosen = slot
+                break
+            else:
+                second = second or slot
+                passed.append((used, slot))
+        chosen = chosen or second
+        self._heap.extend(row for row in passed if row[1] is not chosen)
+        heapify(self._heap)
+        if chosen is not None:
+            del self._slots[chosen.key]
+        return chosen

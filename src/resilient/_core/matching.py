@@ -1,0 +1,146 @@
+"""Which errors count: the rules of ``on`` and ``ignore``.
+
+1. A specification is an exception type, a predicate, or a tuple of any of these;
+   a tuple matches if one member does.
+2. Groups are judged leaf by leaf: a group is a failure if one leaf is, ignored if
+   every leaf is, and otherwise says that the dependency answered. Only a
+   specification that names a group type sees the group itself.
+3. ``ignore`` is asked before ``on``; what the caller of this module knows of a
+   leaf comes first where it says "ignored", and before ``on`` where it says "failure".
+4. A predicate that raises makes a failure, and is told once. (For a retry, which may
+   repeat only what is known to be safe, it makes an error that is not repeated.)
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+
+from resilient._core.checks import refuse, refuse_type
+
+Predicate = Callable[[Exception], object]
+Spec = "type[BaseException] | Predicate | tuple[Spec, ...]"
+
+
+class Verdict(enum.Enum):
+    """How a call ended, for the one who judges its dependency."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"  # cancelled, rejected, interrupted: says nothing of the dependency
+
+
+class BrokenPredicateError(Exception):
+    """A predicate raised: ``args`` are the predicate and its error."""
+
+
+class Matcher:
+    """One specification, taken apart once."""
+
+    __slots__ = ("groups", "predicates", "types")
+
+    def __init__(self, name: str, spec: object) -> None:
+        members = list(_flatten(spec))
+        for member in members:
+            _check(name, member)
+        types = [member for member in members if isinstance(member, type)]
+        self.types = tuple(types)
+        self.groups = tuple(kind for kind in types if issubclass(kind, BaseExceptionGroup))
+        self.predicates = tuple(member for member in members if not isinstance(member, type))
+
+    def leaf(self, error: BaseException) -> bool:
+        """Whether it matches *error*, which is no group."""
+        return isinstance(error, self.types) or any(_ask(ask, error) for ask in self.predicates)
+
+    def group(self, error: BaseException) -> bool:
+        """Whether it names the very type of the group *error*."""
+        return isinstance(error, self.groups)
+
+
+class Judge:
+    """The verdict on an error, by ``on``, ``ignore`` and what *known* says of a leaf."""
+
+    __slots__ = ("_broken_is", "_ignore", "_known", "_on", "_tell", "_told")
+
+    def __init__(
+        self,
+        on: object,
+        ignore: object = (),
+        *,
+        known: Callable[[BaseException], Verdict | None],
+        tell: Callable[[object, Exception], None],
+        broken: Verdict = Verdict.FAILURE,
+    ) -> None:
+        self._broken_is = broken
+        self._on, self._ignore = Matcher("on", on), Matcher("ignore", ignore)
+        self._known = known
+        self._tell, self._told = tell, False
+
+    def error(self, error: Exception) -> Verdict:
+        """The verdict on a call that raised *error*."""
+        try:
+            if not isinstance(error, BaseExceptionGroup):
+                return self._leaf(error)
+            if self._ignore.group(error):
+                return Verdict.IGNORED
+            if self._on.group(error):
+                return Verdict.FAILURE
+            verdicts = {self._leaf(leaf) for leaf in leaves(error)}
+        except BrokenPredicateError as broken:
+            return self._broken(*broken.args)
+        if Verdict.FAILURE in verdicts:
+            return Verdict.FAILURE
+        return Verdict.SUCCESS if Verdict.SUCCESS in verdicts else Verdict.IGNORED
+
+    def result(self, unwanted: Callable[[object], object], result: object) -> Verdict:
+        """The verdict on a call that returned *result*."""
+        try:
+            return Verdict.FAILURE if _ask(unwanted, result) else Verdict.SUCCESS
+        except BrokenPredicateError as broken:
+            return self._broken(*broken.args)
+
+    def _leaf(self, error: BaseException) -> Verdict:
+        known = self._known(error)
+        if known is Verdict.IGNORED or self._ignore.leaf(error):
+            return Verdict.IGNORED
+        if known is Verdict.FAILURE or self._on.leaf(error):
+            return Verdict.FAILURE
+        return Verdict.SUCCESS
+
+    def _broken(self, predicate: object, fault: Exception) -> Verdict:
+        if not self._told:
+            self._told = True
+            self._tell(predicate, fault)
+        return self._broken_is
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors of a group that are no groups themselves."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error
+
+
+def _ask(predicate: Callable[..., object], value: object) -> bool:
+    try:
+        return bool(predicate(value))
+    except Exception as fault:
+        raise BrokenPredicateError(predicate, fault) from fault
+
+
+def _flatten(spec: object) -> Iterator[Callable[..., object]]:
+    if isinstance(spec, tuple):
+        for member in spec:
+            yield from _flatten(member)
+    else:
+        yield spec  # type: ignore[misc]  # _check refuses what is not callable
+
+
+def _check(name: str, member: object) -> None:
+    allowed = "an exception type, a predicate, or a tuple of these"
+    if not callable(member) or (isinstance(member, type) and not issubclass(member, BaseException)):
+        refuse_type(name, member, allowed)
+    if isinstance(member, type) and not issubclass(member, (Exception, BaseExceptionGroup)):
+        refuse(name, member, f"{allowed}, of Exceptions: cancellation and exits are never counted")

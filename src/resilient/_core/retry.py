@@ -1,0 +1,59 @@
+"""Retry: when to try again, and why not.
+
+The reasons are asked in this order, so that the dearest comes last:
+
+1. *not_retryable*: the error is none of those that may be repeated.
+2. *attempts*, *stop*: enough was tried.
+3. *deadline*: what is left is not more than the wait.
+4. *budget*: asked only when a retry would otherwise happen (the shell asks it,
+   since it is shared).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Reason = Literal["attempts", "deadline", "budget", "not_retryable", "stop"]
+REASONS: Final[tuple[Reason, ...]] = ("attempts", "deadline", "budget", "not_retryable", "stop")
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Try again after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not try again."""
+
+    reason: Reason
+
+
+def decide(*, attempt: int, attempts: int | None, stopped: bool, wait: float, left: float) -> Sleep | GiveUp:
+    """What to do after *attempt* (from 1) failed in a way that may be repeated.
+
+    *wait* is what the strategy and the error ask for, *left* what remains of the deadline.
+    """
+    if attempts is not None and attempt >= attempts:
+        return GiveUp("attempts")
+    if stopped:
+        return GiveUp("stop")
+    if left <= wait:
+        return GiveUp("deadline")
+    return Sleep(wait)
+
+
+def floor_of(errors: Iterator[BaseException] | tuple[BaseException | None, ...]) -> float:
+    """The largest usable ``retry_after`` of *errors*; 0 if there is none."""
+    return max((_usable(getattr(error, "retry_after", None)) for error in errors), default=0.0)
+
+
+def _usable(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        return 0.0
+    return float(value)

@@ -1,0 +1,84 @@
+"""Single-flight: who runs, who waits, and when a run is over.
+
+1. One run per key at a time; whoever comes while it lasts joins it (S1).
+2. A run leaves the table when it ends, before any waiter resumes (S2), when it is
+   forgotten (S5), or when its last waiter leaves: then it must be cancelled, and
+   nobody can join it any more (S3). Only its own entry is ever removed.
+3. A run's time limit is the latest of its waiters'; it never shrinks (S4).
+
+After ``golang.org/x/sync/singleflight``, with the waiters' cancellation of
+``janos/singleflight``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+
+class Run:
+    """One execution that several callers may share."""
+
+    __slots__ = ("key", "until", "waiting")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.waiting = 0
+        self.until = -math.inf  # the latest limit of its waiters
+
+
+R = TypeVar("R", bound=Run)
+
+
+class FlightTable(Generic[R]):
+    """The runs of one world: an event loop's, or those of all plain threads."""
+
+    __slots__ = ("__weakref__", "_runs", "flying")
+
+    def __init__(self) -> None:
+        self._runs: dict[Hashable, R] = {}
+        self.flying: set[R] = set()  # begun and not ended: forgotten and abandoned ones too
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def find(self, key: Hashable) -> R | None:
+        """The run that a caller with *key* would join."""
+        return self._runs.get(key)
+
+    def begin(self, run: R) -> None:
+        """Let *run* be the one for its key; there must be none."""
+        assert run.key not in self._runs
+        self._runs[run.key] = run
+        self.flying.add(run)
+
+    def join(self, run: R, until: float) -> None:
+        """One more waits for *run*, at most until the instant *until*."""
+        run.waiting += 1
+        run.until = max(run.until, until)
+
+    def leave(self, run: R) -> bool:
+        """A waiter goes before the end; True if it was the last one: cancel the run."""
+        run.waiting -= 1
+        if run.waiting:
+            return False
+        self._drop(run)
+        return True
+
+    def end(self, run: R) -> None:
+        """The run is over: its key is free. Call it before any waiter is woken."""
+        self._drop(run)
+        self.flying.discard(run)
+
+    def forget(self, key: Hashable) -> None:
+        """Let later callers start anew; those who wait are served all the same."""
+        self._runs.pop(key, None)
+
+    def forget_all(self) -> None:
+        """Forget every key."""
+        self._runs.clear()
+
+    def _drop(self, run: R) -> None:
+        if self._runs.get(run.key) is run:
+            del self._runs[run.key]

@@ -1,0 +1,248 @@
+"""What every policy has: a name, a lock, an outbox, a place among the living; and `Call`."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, final, runtime_checkable
+
+from resilient._core.checks import refuse_type
+from resilient._runtime.decorate import AnyFunction, guarded, wrap
+from resilient._runtime.locks import new_lock
+from resilient._runtime.notify import Outbox
+from resilient._runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What all policies have in common.
+
+    ``name`` is what errors, events and metrics call it, ``kind`` the word for its sort
+    (``"breaker"``, …), `stats` a frozen snapshot whose totals never go down, and `call` runs one
+    function under it: for an ``async def`` it returns the awaitable.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    def stats(self) -> object: ...
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
+class PolicyBase(abc.ABC):
+    """The common part; one subclass for each policy."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+        self._lock = new_lock()
+        self.outbox = Outbox()
+        living.add(self)
+
+    @property
+    @abc.abstractmethod
+    def kind(self) -> str:
+        """The word for its sort."""
+
+    @abc.abstractmethod
+    def stats(self) -> object:
+        """A frozen snapshot."""
+
+    @property
+    def name(self) -> str:
+        """Its name: the one given, or that of the first function it decorated, or its kind."""
+        return self._name or self.kind
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
+        """Guard every call of *fn*; the wrapper looks like *fn*, is sync or async as it is, and has the policy as ``.policy``.
+
+        Raises:
+            TypeError: *fn* is a generator function or made by ``contextmanager``: its body
+                runs after the call.
+        """
+        return wrap(self, fn)
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one call of *fn* without decorating it; for an ``async def`` returns the awaitable."""
+        return guarded(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]  # as fn's own
+
+    def adopt(self, name: str) -> None:
+        """Take *name* if none was given."""
+        if self._name is None:
+            self._name = name
+
+    @abc.abstractmethod
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """A bare wrapper for a sync function."""
+
+    @abc.abstractmethod
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """A bare wrapper for an async function."""
+
+    @abc.abstractmethod
+    def renew(self) -> None:
+        """Start as new: state, keys and totals."""
+
+    def forked(self) -> None:
+        """In a child process: let go of what other threads of the parent were doing."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+living: Registry[PolicyBase] = Registry()
+
+
+def _after_in_child() -> None:
+    for policy in living.living():
+        policy.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
+
+
+def policies() -> list[Policy]:
+    """The living policies, oldest first. They are held weakly: one that nobody uses any more is gone."""
+    return list[Policy](living.living())
+
+
+def policy_of(fn: Callable[..., object]) -> Policy | None:
+    """The outermost policy of a decorated function, ``None`` of any other."""
+    found = getattr(fn, "policy", None)
+    return found if isinstance(found, Policy) else None
+
+
+class Bracket(Protocol):
+    """A policy, or one key of it, whose calls have a beginning and an end."""
+
+    def close_call(self, ticket: Any, began: float, error: BaseException | None, said: str | None) -> None:
+        """A call is over; *said* is ``"fail"`` or ``"ignore"`` if it was told so."""
+
+    def lose_call(self, ticket: Any) -> None:
+        """A call was collected before it was over. Takes no lock: the collector may be anywhere."""
+
+
+@final
+class Call:
+    """One guarded call, in your own hands: what `admit` returns, and a block's ``as``.
+
+    Used once: as a context manager, or ended by `close`. Calls may end in any order, in
+    any task or thread. One that is lost gives its place back when it is collected.
+    """
+
+    __slots__ = ("_began", "_entered", "_owner", "_said", "_tickets")
+
+    def __init__(self, owner: Bracket, ticket: object, began: float) -> None:
+        self._owner, self._began = owner, began
+        self._tickets = [ticket]  # popping it is atomic: of two who close at once, one does
+        self._said: str | None = None
+        self._entered = False
+
+    def fail(self) -> None:
+        """Count this call as a failure, whatever the block raises or returns."""
+        self._say("fail")
+
+    def ignore(self) -> None:
+        """Let this call count nowhere, whatever the block raises."""
+        self._say("ignore")
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the call; *error* is judged as if a block had raised it. Closing twice does nothing."""
+        if error is not None and not isinstance(error, BaseException):
+            refuse_type("error", error, "an exception or None")
+        try:
+            ticket = self._tickets.pop()
+        except IndexError:
+            return
+        self._owner.close_call(ticket, self._began, error, self._said)
+
+    def __enter__(self) -> Self:
+        if self._entered or not self._tickets:
+            raise RuntimeError("a Call is used once; ask admit() for another")
+        self._entered = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(error)
+
+    def __del__(self) -> None:
+        if getattr(self, "_tickets", None):
+            self._owner.lose_call(self._tickets.pop())
+
+    def _say(self, what: str) -> None:
+        if not self._tickets:
+            raise RuntimeError(f"{what}() comes too late: the call is over")
+        self._said = what
+
+
+class _Block:
+    """One open ``with`` of a policy."""
+
+    __slots__ = ("call", "ended", "outer", "owner", "token")
+
+    def __init__(self, owner: object, call: Call, outer: _Block | None) -> None:
+        self.owner, self.call, self.outer = owner, call, outer
+        self.ended = False
+        self.token = _blocks.set(self)
+
+
+_blocks: ContextVar[_Block | None] = ContextVar("resilient.blocks", default=None)
+
+
+class Blocks(abc.ABC):
+    """``with policy as call:`` by `admit`: the open blocks are kept in the context that began them."""
+
+    @abc.abstractmethod
+    def admit(self) -> Call:
+        """Take a place for one call, or raise. Never waits."""
+
+    def __enter__(self) -> Call:
+        return _Block(self, self.admit(), _blocks.get()).call
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end_block(error)
+
+    async def __aenter__(self) -> Call:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_block(error)
+
+    def _end_block(self, error: BaseException | None) -> None:
+        top = block = _blocks.get()
+        while block is not None and (block.owner is not self or block.ended):
+            block = block.outer
+        try:
+            if block is None:
+                raise ValueError
+            _blocks.reset(block.token)  # a child task sees its parent's block, but may not end it
+        except ValueError:
+            raise RuntimeError(
+                f"{self!r}: this block began in another context; where a call begins and ends in different "
+                "tasks or contexts, write `call = policy.admit()` and `call.close(error)`"
+            ) from None
+        if block is not top:
+            _blocks.set(top)  # those inside it are still open
+        block.ended = True
+        block.call.close(error)

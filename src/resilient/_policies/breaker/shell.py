@@ -1,0 +1,449 @@
+"""The breaker's shell: the core with a lock, a clock, dice and listeners.
+
+The wrappers are flat, since they run on every call that leaves the process: while the
+core has a standing permit, a call that succeeds within the permit's span is two ticks of
+a counter and two readings of the clock. Everything else goes through `_admit` and `_settle`.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeVar, cast, final
+
+from resilient._core.breaker import (
+    BreakerCore,
+    BreakerRule,
+    BreakerState,
+    BreakerStats,
+    Moved,
+    Permit,
+    Refusal,
+    Transition,
+)
+from resilient._core.keys import Keys
+from resilient._core.matching import Judge, Verdict
+from resilient._policies.backoff import Backoff
+from resilient._policies.base import Blocks, Call, PolicyBase
+from resilient._policies.deadline.cause import cut_by
+from resilient._runtime import clock, notify
+from resilient._runtime.decorate import AnyFunction, guarded, refuse_coroutine, wrap
+from resilient._runtime.keying import Key, KeyOf, hashable, key_of
+from resilient.errors import CircuitOpen
+from resilient.events import CallRejected, Event, StateChanged, WouldHaveOpened
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Ticket = tuple[BreakerCore, Permit]
+TOTALS = ("calls", "successes", "failures", "slow", "ignored", "rejected", "opened")
+WORST = tuple(BreakerState(word) for word in ("forced_open", "open", "half_open", "metrics_only", "disabled", "closed"))
+"""The states of a keyed breaker's keys, worst first: its own is the worst of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a breaker was told, checked by its factory."""
+
+    rule: BreakerRule
+    cooldown: Backoff
+    judge: Judge
+    on_result: Callable[[Any], object] | None
+    key: Key | None
+    max_keys: int
+    initial: BreakerState
+
+
+class Controls(Blocks):
+    """What a breaker and a key's handle have in common."""
+
+    @property
+    @abc.abstractmethod
+    def state(self) -> BreakerState:
+        """The state. OPEN reads as OPEN until a call comes, however long ago the cooldown ended:
+        nothing but calls moves the machine.
+        """
+
+    @abc.abstractmethod
+    def stats(self) -> BreakerStats:
+        """A snapshot. ``state`` and ``retry_after`` read as in `state`: no timer moves the machine."""
+
+    @abc.abstractmethod
+    def _turn(self, state: BreakerState, how: str) -> None: ...
+
+    def force_open(self) -> None:
+        """Reject every call until `reset`, whatever the time."""
+        self._turn(BreakerState.FORCED_OPEN, "force_open")
+
+    def disable(self) -> None:
+        """Let every call through, and record nothing of it."""
+        self._turn(BreakerState.DISABLED, "disable")
+
+    def metrics_only(self) -> None:
+        """Let every call through, record it, and tell once when the breaker would have opened."""
+        self._turn(BreakerState.METRICS_ONLY, "metrics_only")
+
+    def reset(self) -> None:
+        """Close, with nothing remembered. While closed it forgets, too, and tells nobody."""
+        self._turn(BreakerState.CLOSED, "reset")
+
+
+@final
+class Breaker(PolicyBase, Controls):
+    """Stops calling a dependency that keeps failing; `breaker` makes it.
+
+    Decorates functions, sync and async; guards blocks, ``with payments as call:``; and hands
+    out single calls, `admit`. With ``key=`` there is one state for each key; `of` is the handle of one.
+    """
+
+    kind = "breaker"
+
+    def __init__(self, name: str | None, settings: Settings) -> None:
+        super().__init__(name)
+        self._settings, self._future = settings, settings.initial
+        self._slow = math.inf if settings.rule.slow is None else settings.rule.slow
+        self._lost: deque[Ticket] = deque()
+        self._gone = dict.fromkeys(TOTALS, 0)
+        self._only = self._new_core(None) if settings.key is None else None
+        self._keys: Keys[BreakerCore] | None = None
+        if settings.key is not None:
+            self._keys = Keys(
+                settings.max_keys,
+                idle=lambda core: not core.in_flight(),
+                healthy=lambda core: core.healthy(clock.now()),
+            )
+
+    # Single calls.
+
+    def admit(self) -> Call:
+        """Take leave for one call, in your own hands. Never waits.
+
+        Raises:
+            CircuitOpen: the breaker does not let it through.
+            TypeError: the breaker is keyed; write ``.of(key).admit()``.
+        """
+        return Call(self, self._enter(self._unkeyed("admit()"), None), clock.now())
+
+    def close_call(self, ticket: Ticket, began: float, error: BaseException | None, said: str | None) -> None:
+        """See `Call.close`."""
+        if said is not None:
+            verdict = Verdict.FAILURE if said == "fail" else Verdict.IGNORED
+        elif error is not None:
+            self._raised(*ticket, error, began)
+            return
+        else:
+            verdict = Verdict.SUCCESS
+        now = clock.now()
+        self._settle(*ticket, verdict, now, now - began)
+
+    def lose_call(self, ticket: Ticket) -> None:
+        """See `Bracket.lose_call`; the place is given back before anybody is judged, or looks."""
+        self._lost.append(ticket)
+
+    # State.
+
+    @property
+    def state(self) -> BreakerState:
+        return self._unkeyed("state").state
+
+    def stats(self) -> BreakerStats:
+        """A snapshot; see `BreakerStats`.
+
+        Of a keyed breaker the sums over all keys, also of those that had to make room: the
+        state is the worst of them, the generation the highest, and rates are left to the keys.
+        """
+        with self._lock:
+            now = clock.now()
+            self._drain(now)
+            if self._keys is None:
+                return self._unkeyed("stats()").stats(self.name, now)
+            return _sum(self.name, self._future, [core.stats("", now) for core in self._keys.states()], self._gone)
+
+    def of(self, key: Hashable) -> BreakerOfKey:
+        """The handle of one *key*, with the breaker's own interface.
+
+        It looks the state up at each use, and makes none before the first call.
+
+        Raises:
+            TypeError: the breaker has no ``key=``, or *key* can't be hashed.
+        """
+        if self._keys is None:
+            raise TypeError(f"{self!r} has no key=, so there is no of()")
+        return BreakerOfKey(self, hashable(key))
+
+    def keys(self) -> list[Hashable]:
+        """The keys that are kept; none if the breaker is not keyed."""
+        return [] if self._keys is None else list(self._keys)
+
+    def renew(self) -> None:
+        """See `PolicyBase.renew`."""
+        with self._lock:
+            now, u = clock.now(), self._settings.cooldown.draw()
+            self._drain(now)
+            self._future = self._settings.initial
+            self._gone = dict.fromkeys(TOTALS, 0)
+            cores = [self._only] if self._keys is None else self._keys.clear()
+            for core in cores:
+                if core is not None:
+                    core.renew(now, u, self._future)
+
+    # Wrappers.
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+        return self._wrapper(fn, self._finder(fn))
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+        return self._wrapper_async(fn, self._finder(fn))
+
+    def _finder(self, fn: AnyFunction) -> KeyOf | None:
+        return None if self._settings.key is None else key_of(self._settings.key, fn)
+
+    def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        only, slow, unwanted = self._only, self._slow, self._settings.on_result
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if only is not None and (permit := only.standing) is not None:
+                core = only
+                core.calls.up()
+            else:
+                core, permit = self._enter(only, None if find is None else find(args, kwargs))
+            began = clock.now()
+            try:
+                result = fn(*args, **kwargs)
+                if type(result) is CoroutineType:
+                    refuse_coroutine(fn, result)
+            except BaseException as error:
+                self._raised(core, permit, error, began)
+                raise
+            ended = clock.now()
+            if permit.since <= ended < permit.until and ended - began <= slow and unwanted is None:
+                core.successes.up()
+            else:
+                self._returned(core, permit, result, ended, ended - began)
+            return result
+
+        return guarded
+
+    def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        only, slow, unwanted = self._only, self._slow, self._settings.on_result
+
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            if only is not None and (permit := only.standing) is not None:
+                core = only
+                core.calls.up()
+            else:
+                core, permit = self._enter(only, None if find is None else find(args, kwargs))
+            began = clock.now()
+            try:
+                result = await fn(*args, **kwargs)
+            except BaseException as error:
+                self._raised(core, permit, error, began)
+                raise
+            ended = clock.now()
+            if permit.since <= ended < permit.until and ended - began <= slow and unwanted is None:
+                core.successes.up()
+            else:
+                self._returned(core, permit, result, ended, ended - began)
+            return result
+
+        return guarded
+
+    # Steps of the core, under the lock; what they changed is told after it.
+
+    def _enter(self, core: BreakerCore | None, key: Hashable) -> Ticket:
+        """Admit one call to *core*, or to that of *key*, or raise."""
+        u, now = self._settings.cooldown.draw(), clock.now()
+        with self._lock:
+            self._drain(now)
+            if core is None:
+                core = self._core_of(key)
+            answer, moves = core.admit(now, u)
+            if notify.listening:
+                for moved in moves:
+                    self.outbox.put(self._event(core, moved))
+                if isinstance(answer, Refusal):
+                    self.outbox.put(self._rejection(core, answer, now))
+        self.outbox.deliver()
+        if isinstance(answer, Refusal):
+            raise CircuitOpen(self.name, answer.retry_after, answer.reason, answer.why)
+        return core, answer
+
+    def _settle(self, core: BreakerCore, permit: Permit, verdict: Verdict, now: float, lasted: float) -> None:
+        u = self._settings.cooldown.draw()
+        with self._lock:
+            self._drain(now)
+            moved = core.settle(permit, verdict, now, u, lasted)
+            if moved is not None and notify.listening:
+                self.outbox.put(self._event(core, moved))
+        if moved is not None:
+            self.outbox.deliver()
+
+    def _returned(self, core: BreakerCore, permit: Permit, result: object, now: float, lasted: float) -> None:
+        unwanted = self._settings.on_result
+        verdict = Verdict.SUCCESS if unwanted is None else self._settings.judge.result(unwanted, result)
+        self._settle(core, permit, verdict, now, lasted)
+
+    def _raised(self, core: BreakerCore, permit: Permit, error: BaseException, began: float) -> None:
+        now = clock.now()
+        if isinstance(error, Exception):
+            verdict = self._settings.judge.error(error)
+        elif isinstance(error, GeneratorExit):  # perhaps from the garbage collector, which may be anywhere
+            self._lost.append((core, permit))
+            return
+        elif cut_by(error) is not None and (math.isinf(self._slow) or now - began > self._slow):
+            verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
+        else:
+            verdict = Verdict.IGNORED
+        self._settle(core, permit, verdict, now, now - began)
+
+    def _drain(self, now: float) -> None:
+        """Give back the places of lost calls."""
+        while self._lost:
+            core, permit = self._lost.popleft()
+            core.settle(permit, Verdict.IGNORED, now, 0.0)
+
+    def _turn(self, state: BreakerState, how: str) -> None:
+        u, now = self._settings.cooldown.draw(), clock.now()
+        with self._lock:
+            self._drain(now)
+            if self._only is not None:
+                cores = [self._only]
+            else:
+                assert self._keys is not None
+                self._future, cores = state, self._keys.states()
+            for core in cores:
+                self._turn_core(core, state, how, now, u)
+        self.outbox.deliver()
+
+    def _turn_core(self, core: BreakerCore, state: BreakerState, how: str, now: float, u: float) -> None:
+        moved = core.turn(state, how, now, u)
+        if moved is not None and notify.listening:
+            self.outbox.put(self._event(core, moved))
+
+    # Keys.
+
+    def _unkeyed(self, what: str) -> BreakerCore:
+        if self._only is None:
+            raise TypeError(f"{self!r} has a state for each key: write .of(key).{what}")
+        return self._only
+
+    def _core_of(self, key: Hashable) -> BreakerCore:
+        assert self._keys is not None
+        core = self._keys.get(key)
+        if core is None:
+            core = self._new_core(key)
+            for gone in self._keys.add(key, core):
+                self._remember(gone)
+        return core
+
+    def _new_core(self, key: Hashable) -> BreakerCore:
+        settings = self._settings
+        return BreakerCore(settings.rule, clock.now(), settings.cooldown.draw(), self._future, key)
+
+    def _remember(self, gone: BreakerCore) -> None:
+        stats = gone.stats("", clock.now())
+        for total in TOTALS:
+            self._gone[total] += getattr(stats, total)
+
+    # Words.
+
+    def _event(self, core: BreakerCore, moved: Moved) -> Event:
+        if isinstance(moved, Transition):
+            return StateChanged(
+                policy=self.name, kind=self.kind, at=moved.at, key=core.key, old=moved.old, new=moved.new, reason=moved.why.watch
+            )
+        return WouldHaveOpened(policy=self.name, kind=self.kind, at=moved.at, key=core.key, reason=moved.why.watch)
+
+    def _rejection(self, core: BreakerCore, refusal: Refusal, now: float) -> Event:
+        return CallRejected(
+            policy=self.name, kind=self.kind, at=now, key=core.key, reason=refusal.reason, retry_after=refusal.retry_after
+        )
+
+
+@final
+class BreakerOfKey(Controls):
+    """One key of a keyed breaker: the same interface, and no state before the first call."""
+
+    kind = Breaker.kind
+
+    def __init__(self, breaker: Breaker, key: Hashable) -> None:
+        self._breaker, self._key = breaker, key
+
+    @property
+    def name(self) -> str:
+        """The breaker's."""
+        return self._breaker.name
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
+        """Guard every call of *fn* under this key."""
+        return wrap(self, fn)
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one call of *fn* under this key; for an ``async def`` returns the awaitable."""
+        return cast("R", guarded(self, fn)(*args, **kwargs))
+
+    def admit(self) -> Call:
+        """Take leave for one call of this key; see `Breaker.admit`."""
+        return Call(self._breaker, self._breaker._enter(None, self._key), clock.now())
+
+    @property
+    def state(self) -> BreakerState:
+        core = self._core()
+        return self._breaker._future if core is None else core.state
+
+    def stats(self) -> BreakerStats:
+        """A snapshot of this key; of a key without a call one that counts nothing."""
+        breaker = self._breaker
+        with breaker._lock:
+            now = clock.now()
+            breaker._drain(now)
+            core = self._core() or breaker._new_core(self._key)
+            return core.stats(self.name, now)
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+        return self._breaker._wrapper(fn, lambda _args, _kwargs: self._key)
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+        return self._breaker._wrapper_async(fn, lambda _args, _kwargs: self._key)
+
+    def adopt(self, name: str) -> None:
+        """See `PolicyBase.adopt`."""
+        self._breaker.adopt(name)
+
+    def _core(self) -> BreakerCore | None:
+        assert self._breaker._keys is not None
+        return self._breaker._keys.peek(self._key)
+
+    def _turn(self, state: BreakerState, how: str) -> None:
+        breaker = self._breaker
+        u, now = breaker._settings.cooldown.draw(), clock.now()
+        with breaker._lock:
+            breaker._drain(now)
+            breaker._turn_core(breaker._core_of(self._key), state, how, now, u)
+        breaker.outbox.deliver()
+
+    def __repr__(self) -> str:
+        return f"<{self._breaker!r} of {self._key!r}>"
+
+
+def _sum(name: str, future: BreakerState, each: list[BreakerStats], gone: dict[str, int]) -> BreakerStats:
+    totals = {total: past + sum(getattr(stats, total) for stats in each) for total, past in gone.items()}
+    states = {stats.state for stats in each} or {future}
+    return BreakerStats(
+        name=name,
+        state=next(state for state in WORST if state in states),
+        generation=max((stats.generation for stats in each), default=1),
+        in_flight=sum(stats.in_flight for stats in each),
+        failure_rate=None,
+        slow_rate=None,
+        retry_after=None,
+        **totals,
+    )

@@ -1,0 +1,73 @@
+"""Pipeline: several policies as one, the first outermost."""
+
+from __future__ import annotations
+
+from typing import cast, final
+
+from resilient._core.checks import text
+from resilient._policies.base import Policy, PolicyBase
+from resilient._runtime.decorate import AnyFunction, Guarding, guarded
+
+
+@final
+class Pipeline(PolicyBase):
+    """Several policies in one object; `pipeline` makes it."""
+
+    kind = "pipeline"
+
+    def __init__(self, name: str | None, members: tuple[Guarding, ...]) -> None:
+        super().__init__(name)
+        self.policies = members
+
+    def stats(self) -> tuple[object, ...]:
+        """A snapshot of each policy, outermost first; of a pipeline inside, a tuple again."""
+        return tuple(member.stats() for member in self.policies if isinstance(member, Policy))
+
+    def renew(self) -> None:
+        """See `PolicyBase.renew`: its policies are listed themselves."""
+
+    def adopt(self, name: str) -> None:
+        """Take *name*, as its policies do, if there is none yet."""
+        super().adopt(name)
+        for member in self.policies:
+            member.adopt(name)
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+        return self._stack(fn)
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+        return self._stack(fn)
+
+    def _stack(self, fn: AnyFunction) -> AnyFunction:
+        for member in reversed(self.policies):
+            fn = guarded(member, fn)
+        return fn
+
+    def __repr__(self) -> str:
+        return f"pipeline({', '.join(repr(member) for member in self.policies)})"
+
+
+def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:
+    """Compose policies: the first is outermost, exactly as decorators stacked from top to bottom.
+
+    One object for many functions, which can stand in another pipeline. It costs no more
+    than the stacked decorators.
+
+    Args:
+        policies: at least one, such as ``retry(...)``, ``breaker(...)``, ``timeout(...)``.
+        name: what metrics call it; else the name of the first function it decorates.
+
+    Raises:
+        TypeError: there is none, or one that is no policy.
+    """
+    if not policies:
+        raise TypeError("pipeline() needs at least one policy")
+    members: list[Guarding] = []
+    for policy in policies:
+        if not (isinstance(policy, Policy) and hasattr(policy, "guard_async")) or isinstance(policy, type):
+            instead = ": write it with parentheses and its arguments" if callable(policy) else ""
+            raise TypeError(f"pipeline() takes policies, not {policy!r}{instead}")
+        members.append(cast("Guarding", policy))
+    return Pipeline(text("name", name, instead="pipeline(...)"), tuple(members))

@@ -1,0 +1,7 @@
+"""The retry's shell: `shell` the policy, `run` one call of it, `attempts` its loop form, `strategies` tenacity's vocabulary."""
+
+from resilient._policies.retry.budget import RetryBudget
+from resilient._policies.retry.make import retry
+from resilient._policies.retry.shell import Retry, RetryStats
+
+__all__ = ["Retry", "RetryBudget", "RetryStats", "retry"]

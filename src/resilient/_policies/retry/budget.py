@@ -1,0 +1,68 @@
+"""The retry budget's shell: the core with a lock and a clock."""
+
+from __future__ import annotations
+
+import weakref
+from typing import final
+
+from resilient._core.budget import BudgetCore, BudgetRule
+from resilient._core.checks import Seconds, number, seconds
+from resilient._runtime import clock
+from resilient._runtime.locks import new_lock
+
+
+@final
+class RetryBudget:
+    """How many retries all calls together may cost, so that retries can't keep a service down.
+
+    A call deposits *ratio*, a retry withdraws 1. On top of that a reserve allows
+    ``per_second * ttl`` retries in any *ttl*; each comes back one *ttl* after it was taken. Pass one
+    object to several policies to share it: each deposits for its own calls.
+
+    Args:
+        ratio: retries that one call pays for, at least 0.
+        per_second: retries a second in reserve, at least 0; a reserve that is smaller than one
+            retry in a *ttl* gives one in every ``1 / per_second`` seconds.
+        ttl: seconds, above 0; a deposit expires between this and 1.1 times this.
+
+    Source:
+        Finagle's ``RetryBudget``; gRPC proposal A6 on throttled retries.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "core", "rule")
+
+    def __init__(self, ratio: float = 0.2, per_second: float = 1.0, ttl: Seconds = 10.0) -> None:
+        self.rule = BudgetRule(
+            number("ratio", ratio, least=0), number("per_second", per_second, least=0), seconds("ttl", ttl, above=0)
+        )
+        self._lock = new_lock()
+        self.core = BudgetCore(self.rule, clock.now())
+        living.add(self)
+
+    def deposit(self) -> None:
+        """Pay for one call."""
+        self.core.deposit(clock.now())
+
+    def withdraw(self) -> bool:
+        """Take one retry; false when the budget is used up."""
+        now = clock.now()
+        with self._lock:
+            return self.core.withdraw(now)
+
+    @property
+    def left(self) -> float:
+        """How many retries could be taken now, deposits and reserve together."""
+        now = clock.now()
+        with self._lock:
+            return self.core.left(now)
+
+    def renew(self) -> None:
+        """Start as new."""
+        self.core = BudgetCore(self.rule, clock.now())
+
+    def __repr__(self) -> str:
+        rule = self.rule
+        return f"RetryBudget(ratio={rule.ratio:g}, per_second={rule.per_second:g}, ttl={rule.ttl:g})"
+
+
+living: weakref.WeakSet[RetryBudget] = weakref.WeakSet()

@@ -1,0 +1,113 @@
+"""The factory of retries: what may be asked for."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from resilient._core.checks import Seconds, function, refuse_type, seconds, text, whole
+from resilient._core.matching import Judge, Verdict
+from resilient._policies.backoff import backoff
+from resilient._policies.retry.budget import RetryBudget
+from resilient._policies.retry.run import retry_known
+from resilient._policies.retry.shell import Retry, Settings
+from resilient._policies.retry.strategies import is_async_strategy, is_retry_strategy, stop_rule, wait_rule
+from resilient._runtime.keying import Key, check_key
+from resilient._runtime.notify import predicate_failed
+from resilient._typing import ErrorSpec
+
+if TYPE_CHECKING:
+    from tenacity import retry_base
+
+    from resilient._policies.retry.strategies import Stop, Wait
+
+
+class Default(enum.Enum):
+    """Stands for an argument that was not given."""
+
+    DEFAULT = enum.auto()
+
+
+DEFAULT: Final = Default.DEFAULT
+WAIT: Final = backoff(0.1, max=10.0)
+ATTEMPTS: Final = 3
+
+
+def retry(
+    name: str | None = None,
+    *,
+    on: ErrorSpec | retry_base,
+    attempts: int | Literal[Default.DEFAULT] | None = DEFAULT,
+    wait: Wait = WAIT,
+    stop: Stop | None = None,
+    within: Seconds | None = None,
+    budget: RetryBudget | Literal[Default.DEFAULT] | None = DEFAULT,
+    on_result: Callable[[Any], object] | None = None,
+    key: Key | None = None,
+) -> Retry:
+    """Try again what failed and may be repeated, within a budget and the deadline.
+
+    What the function raises in the end is what the caller gets, the same object, with one
+    note that says why no more was tried.
+
+    Args:
+        name: what errors, events and metrics call it; else that of the first function it decorates.
+        on: which errors may be repeated: types, predicates, a tuple of these, or a strategy of
+            tenacity. There is no default: what is safe to repeat is your knowledge. A `Rejected` is
+            repeated only if *on* names its type or `Rejected` itself, after its ``retry_after``; a call that
+            did not start for want of time never is. A predicate that raises repeats nothing.
+        attempts: how often to try, the first call included; at least 1, ``None`` for no limit. 3 if not
+            given, or no limit if *stop* is.
+        wait: before a try again: a `backoff`, seconds, a function ``(attempt, error) -> seconds``, or a
+            wait strategy of tenacity. A ``retry_after`` of the error is a floor under it.
+        stop: a stop strategy of tenacity; of it and *attempts*, whichever says so first.
+        within: seconds, above 0: a deadline over all attempts and waits.
+        budget: what retries may cost all calls together; by default a `RetryBudget` of its own, ``None`` for none.
+        on_result: a predicate on the result; true makes it unwanted. The last result is returned all the same.
+        key: a function of the call's arguments, or the name of a parameter: one balance for each
+            key (the 1024 used last), all as *budget* is.
+
+    Raises:
+        ValueError: an argument is out of its range, or nothing limits the attempts.
+        DeadlineExceeded: from a call: ``started`` false if no time was left for it at all, or if
+            its wait was cut short; true if *within* interrupted an attempt.
+
+    In plain threads an attempt is not interrupted: *within* is looked at between attempts.
+    A wait that is not less than what is left of the deadline is not begun. A wait or
+    stop function that raises is logged, and ends the call as *stop* does.
+
+    Source:
+        The vocabulary is tenacity's; budgets as in Finagle and gRPC proposal A6; one layer
+        of retries, few and budgeted, is the advice of *Site Reliability Engineering* (2016), ch. 22.
+    """
+    text("name", name, instead="@retry(on=...)")
+    limited = stop is not None or within is not None
+    if attempts is DEFAULT:
+        attempts = None if stop is not None else ATTEMPTS
+    elif attempts is None and not limited:
+        raise ValueError("attempts is None, which is no limit: then stop or within must be given")
+    if budget is not DEFAULT and budget is not None and not isinstance(budget, RetryBudget):
+        refuse_type("budget", budget, "a RetryBudget, or None for none")
+    strategy = on if is_retry_strategy(on) else None
+    settings = Settings(
+        attempts=None if attempts is None else whole("attempts", attempts),
+        judge=_judge(() if strategy is not None else on),
+        strategy=strategy,  # type: ignore[arg-type]  # a retry_base is called with a state
+        strategy_is_async=is_async_strategy(on),
+        wait=wait_rule(wait),
+        stop=stop_rule(stop),
+        wait_or_stop=wait if stop is None else (wait, stop),
+        within=math.inf if within is None else seconds("within", within, above=0, finite=False),
+        budget=RetryBudget() if budget is DEFAULT else budget,
+        on_result=function("on_result", on_result),
+        key=check_key(key),
+    )
+    return Retry(name, settings)
+
+
+def _judge(on: object) -> Judge:
+    named = on if isinstance(on, tuple) else (on,)
+    types = tuple(kind for kind in named if isinstance(kind, type))
+    return Judge(on, known=retry_known(types), tell=predicate_failed, broken=Verdict.SUCCESS)

@@ -1,0 +1,247 @@
+"""The retry policy. The wrappers are flat: a first success is one reading of the clock and two ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from types import CoroutineType, MappingProxyType
+from typing import Any, final
+
+from resilient._core.keys import Keys
+from resilient._core.matching import Judge, Verdict
+from resilient._core.retry import REASONS, Reason
+from resilient._core.tally import Tally
+from resilient._policies.base import PolicyBase
+from resilient._policies.deadline.ambient import not_expired
+from resilient._policies.retry.attempts import Attempt, Attempts
+from resilient._policies.retry.budget import RetryBudget
+from resilient._policies.retry.run import Run, Within
+from resilient._policies.retry.strategies import WaitRule
+from resilient._runtime import clock, notify
+from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.keying import Arguments, Key, key_of
+from resilient.events import RetryGaveUp, RetryScheduled
+
+MAX_KEYS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStats:
+    """Totals of a retry.
+
+    ``attempts = calls + retries``; ``recovered`` calls succeeded after a retry; ``gave_up`` counts
+    the others that failed, by reason.
+    """
+
+    name: str
+    calls: int
+    attempts: int
+    retries: int
+    recovered: int
+    gave_up: Mapping[Reason, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a retry was told, checked by its factory."""
+
+    attempts: int | None
+    judge: Judge
+    strategy: Callable[[Any], Any] | None
+    strategy_is_async: bool
+    wait: WaitRule
+    stop: Callable[[Any], bool] | None
+    wait_or_stop: object
+    within: float
+    budget: RetryBudget | None
+    on_result: Callable[[Any], object] | None
+    key: Key | None
+
+
+@final
+class Retry(PolicyBase):
+    """Tries again what failed and may be repeated; `retry` makes it.
+
+    Decorates functions, sync and async; ``for attempt in policy:`` and ``async for attempt in
+    policy:``, with ``with attempt:`` inside, repeat a block.
+    """
+
+    kind = "retry"
+
+    def __init__(self, name: str | None, settings: Settings) -> None:
+        super().__init__(name)
+        self._settings = settings
+        self.attempts, self.wait, self.stop = settings.attempts, settings.wait, settings.stop
+        self.strategy, self.strategy_is_async = settings.strategy, settings.strategy_is_async
+        self.wait_or_stop, self.within = settings.wait_or_stop, settings.within
+        self._calls = Tally()
+        self._retries = self._recovered = 0
+        self._gave_up: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+        self._budgets: Keys[RetryBudget] = Keys(
+            MAX_KEYS, idle=lambda _: True, healthy=lambda budget: budget.core.untouched(clock.now())
+        )
+
+    def stats(self) -> RetryStats:
+        """A snapshot; see `RetryStats`."""
+        with self._lock:
+            calls, retries = self._calls.read(), self._retries
+            reasons = MappingProxyType(dict(self._gave_up))
+            return RetryStats(self.name, calls, calls + retries, retries, self._recovered, reasons)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        """Repeat a block: ``for attempt in policy:`` with ``with attempt:`` inside."""
+        return self._attempts()
+
+    def __aiter__(self) -> AsyncIterator[Attempt]:
+        """Repeat a block: ``async for attempt in policy:`` with ``with attempt:`` inside."""
+        return self._attempts()
+
+    def renew(self) -> None:
+        """See `PolicyBase.renew`."""
+        with self._lock:
+            self._calls.zero()
+            self._retries = self._recovered = 0
+            self._gave_up = dict.fromkeys(REASONS, 0)
+            self._budgets.clear()
+        if self._settings.budget is not None:
+            self._settings.budget.renew()
+
+    # Wrappers.
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+        if self.strategy_is_async:
+            raise TypeError(f"on= holds a strategy of tenacity.asyncio, which {fn!r}, a sync function, can't await")
+        simple, unwanted, budget_of = self._is_simple(), self._settings.on_result, self._budget_of(fn)
+
+        def retrying(*args: Any, **kwargs: Any) -> Any:
+            began = clock.now()
+            budget = self.begin(began, None if budget_of is None else budget_of(args, kwargs))
+            if not simple:
+                return self._full(Run(self, fn, args, kwargs, began, budget))
+            try:
+                result = fn(*args, **kwargs)
+                if type(result) is CoroutineType:
+                    refuse_coroutine(fn, result)
+                if unwanted is None:
+                    return result
+                error = None
+            except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
+                error, result = caught, None
+            try:
+                return Run(self, fn, args, kwargs, began, budget).go(error, result)
+            finally:
+                error = None
+
+        return retrying
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+        simple, unwanted, budget_of = self._is_simple(), self._settings.on_result, self._budget_of(fn)
+
+        async def retrying(*args: Any, **kwargs: Any) -> Any:
+            began = clock.now()
+            budget = self.begin(began, None if budget_of is None else budget_of(args, kwargs))
+            if not simple:
+                return await self._full_async(Run(self, fn, args, kwargs, began, budget))
+            try:
+                result = await fn(*args, **kwargs)
+                if unwanted is None:
+                    return result
+                error = None
+            except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
+                error, result = caught, None
+            try:
+                return await Run(self, fn, args, kwargs, began, budget).go_async(error, result)
+            finally:
+                error = None
+
+        return retrying
+
+    def _full(self, run: Run) -> Any:
+        with Within(run, self.within):
+            return run.go(*run.attempt_once())
+
+    async def _full_async(self, run: Run) -> Any:
+        with Within(run, self.within):
+            return await run.go_async(*await run.attempt_once_async())
+
+    # What a run asks and tells.
+
+    def wants_more(self, error: Exception | None, result: Any) -> bool:
+        """Whether an outcome may be repeated, by ``on`` and ``on_result``."""
+        judge, unwanted = self._settings.judge, self._settings.on_result
+        if error is not None:
+            return judge.error(error) is Verdict.FAILURE
+        return unwanted is not None and judge.result(unwanted, result) is Verdict.FAILURE
+
+    def scheduled(self, attempt: int, wait: float, error: Exception | None) -> None:
+        """Another attempt will follow."""
+        with self._lock:
+            self._retries += 1
+        if notify.listening:
+            self.outbox.put(
+                RetryScheduled(policy=self.name, kind=self.kind, at=clock.now(), attempt=attempt, wait=wait, error=error)
+            )
+            self.outbox.deliver()
+
+    def gave_up(self, reason: Reason, attempts: int, error: Exception | None) -> None:
+        """No more is tried."""
+        with self._lock:
+            self._gave_up[reason] += 1
+        if notify.listening and reason != "not_retryable":
+            self.outbox.put(
+                RetryGaveUp(
+                    policy=self.name, kind=self.kind, at=clock.now(), reason=reason, attempts=attempts, error=error
+                )
+            )
+            self.outbox.deliver()
+
+    def count_recovered(self) -> None:
+        """A call succeeded after a retry."""
+        with self._lock:
+            self._recovered += 1
+
+    # Inside.
+
+    def begin(self, began: float, budget: RetryBudget | None) -> RetryBudget | None:
+        """One more call: refuse it if no time is left, and let it pay into its budget."""
+        not_expired(self.name, began)
+        self._calls.up()
+        if budget is None:
+            budget = self._settings.budget if self._settings.key is None else None
+        if budget is not None:
+            budget.core.deposit(began)
+        return budget
+
+    def _is_simple(self) -> bool:
+        return self.strategy is None and math.isinf(self.within)
+
+    def _attempts(self) -> Attempts:
+        if self.strategy_is_async:
+            raise TypeError("on= holds a strategy of tenacity.asyncio, which a loop can't await: decorate a function")
+        if self._settings.key is not None:
+            raise TypeError("key= reads a call's arguments, and a loop has none: decorate a function")
+        return Attempts(self)
+
+    def _budget_of(self, fn: AnyFunction) -> Callable[[Arguments, Mapping[str, Any]], RetryBudget | None] | None:
+        settings = self._settings
+        if settings.key is None:
+            return None
+        find = key_of(settings.key, fn)
+        return lambda args, kwargs: self._keyed_budget(find(args, kwargs))
+
+    def _keyed_budget(self, key: Hashable) -> RetryBudget | None:
+        if (model := self._settings.budget) is None:
+            return None
+        with self._lock:
+            budget = self._budgets.get(key)
+        if budget is None:
+            rule = model.rule
+            fresh = RetryBudget(rule.ratio, rule.per_second, rule.ttl)
+            with self._lock:
+                budget = self._budgets.get(key)
+                if budget is None:
+                    self._budgets.add(key, budget := fresh)
+        return budget

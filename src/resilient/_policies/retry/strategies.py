@@ -1,0 +1,104 @@
+"""What `wait`, `stop` and `on` may be: our own words, and every strategy of tenacity.
+
+tenacity supplies the vocabulary, this engine runs it: a strategy sees a
+`tenacity.RetryCallState` whose times come from our clock. tenacity is imported only when
+somebody hands in an object of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from resilient._core.checks import Seconds, refuse_type, seconds
+from resilient._policies.backoff import Backoff
+from resilient._runtime import clock
+
+if TYPE_CHECKING:
+    import tenacity
+    from tenacity.stop import stop_base
+    from tenacity.wait import wait_base
+
+    Wait: TypeAlias = Backoff | Seconds | Callable[[int, BaseException | None], Seconds] | wait_base
+    Stop: TypeAlias = stop_base | Callable[[tenacity.RetryCallState], bool]
+
+State: TypeAlias = "tenacity.RetryCallState"
+WaitRule = Callable[[int, BaseException | None, Callable[[], Any]], float]
+
+
+def wait_rule(wait: object) -> WaitRule:
+    """*wait* as a function of the attempt, its error, and a way to get tenacity's state."""
+    if isinstance(wait, Backoff):
+        return lambda attempt, _error, _state: wait.delay(attempt)
+    if isinstance(wait, (int, float, dt.timedelta)):
+        constant = seconds("wait", wait)
+        return lambda _attempt, _error, _state: constant
+    if _is("tenacity.wait", "wait_base", wait):
+        return lambda _attempt, _error, state: _usable(wait(state()))  # type: ignore[operator]  # wait_base
+    if callable(wait):
+        return lambda attempt, error, _state: _usable(wait(attempt, error))
+    refuse_type("wait", wait, "a backoff, seconds, a function (attempt, error) -> seconds, or a tenacity wait strategy")
+
+
+def stop_rule(stop: object) -> Callable[[Any], bool] | None:
+    """*stop* as a function of tenacity's state."""
+    if stop is None:
+        return None
+    if callable(stop) and not isinstance(stop, type):
+        return lambda state: bool(stop(state))
+    refuse_type("stop", stop, "a tenacity stop strategy or None")
+
+
+def is_retry_strategy(on: object) -> bool:
+    """Whether *on* is tenacity's, to be asked with a state instead of an error."""
+    if isinstance(on, tuple) and any(is_retry_strategy(one) for one in on):
+        refuse_type("on", on, "one tenacity strategy (combine them with |), or exception types and predicates")
+    return _is("tenacity.retry", "retry_base", on)
+
+
+def is_async_strategy(on: object) -> bool:
+    """Whether *on* must be awaited."""
+    return _is("tenacity.asyncio.retry", "async_retry_base", on)
+
+
+def new_state(run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], began: float) -> State:
+    """tenacity's view of one call that began at the instant *began*."""
+    import tenacity  # noqa: PLC0415  # only where one of its strategies is used
+
+    state = tenacity.RetryCallState(tenacity.Retrying(), run, args, kwargs)
+    state.start_time = began
+    return state
+
+
+def show_outcome(state: State, attempt: int, error: BaseException | None, result: object) -> None:
+    """Tell *state* how *attempt* ended."""
+    import tenacity  # noqa: PLC0415  # loaded already
+
+    state.attempt_number = attempt
+    outcome = tenacity.Future(attempt)
+    if error is None:
+        outcome.set_result(result)
+    else:
+        outcome.set_exception(error)
+    state.outcome, state.outcome_timestamp = outcome, clock.now()
+
+
+async def ask_async(strategy: Callable[[State], Awaitable[object]], state: State) -> bool:
+    """Ask one of `tenacity.asyncio`'s strategies."""
+    return bool(await strategy(state))
+
+
+def _usable(value: object) -> float:
+    if isinstance(value, dt.timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value or math.isnan(value):
+        raise ValueError(f"wait must give seconds of at least 0, not {value!r}")
+    return float(value)
+
+
+def _is(module: str, name: str, value: object) -> bool:
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(value, kind)

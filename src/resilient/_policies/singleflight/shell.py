@@ -1,0 +1,241 @@
+"""The single-flight policy: who joins whom. How a run runs and a caller waits is in `worlds`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar, cast, final
+
+from resilient._core.singleflight import FlightTable, Run
+from resilient._core.tally import Tally
+from resilient._policies.base import PolicyBase
+from resilient._policies.deadline.ambient import not_expired
+from resilient._policies.deadline.block import Deadline
+from resilient._policies.singleflight.worlds import (
+    AsyncFlight,
+    AsyncioFlight,
+    LoopTable,
+    ThreadFlight,
+    TrioFlight,
+    asyncio_table,
+    running,
+    trio_table,
+)
+from resilient._runtime import clock, loops, notify
+from resilient._runtime.decorate import AnyFunction, check_function, innermost, is_coroutine_function, refuse_if_coroutine
+from resilient._runtime.keying import Arguments, Key, KeyOf, arguments_key, hashable, key_of
+from resilient.errors import Rejected
+from resilient.events import FlightJoined
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class SingleFlightStats:
+    """Totals of a single-flight: ``calls = runs + joined`` but for those that found no time left; ``in_flight`` runs are under way."""
+
+    name: str
+    calls: int
+    runs: int
+    joined: int
+    in_flight: int
+
+
+@final
+class SingleFlight(PolicyBase):
+    """Lets callers of the same thing share one run; `singleflight` makes it."""
+
+    kind = "singleflight"
+
+    def __init__(self, name: str | None, key: Key | None, copy: Callable[[Any], Any] | None) -> None:
+        super().__init__(name)
+        self._key, self._copy = key, copy
+        self._calls, self._runs, self._joined = Tally(), Tally(), Tally()
+        self._threads: FlightTable[ThreadFlight] = FlightTable()
+        self._tables: weakref.WeakSet[LoopTable] = weakref.WeakSet()
+
+    def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run *fn*, or join the run of whoever asked for the same *key*; for an ``async def`` returns the awaitable."""
+        hashable(key)
+        check_function(fn)
+        fly = self._fly_async if is_coroutine_function(fn) else self._fly
+        return cast("R", fly(key, functools.partial(fn, *args, **kwargs)))
+
+    def forget(self, key: Hashable) -> None:
+        """Let later callers with *key* start a new run; the one under way still serves those who wait for it."""
+        with self._lock:
+            self._threads.forget(key)
+        for table in list(self._tables):
+            table.forget(key)
+
+    def stats(self) -> SingleFlightStats:
+        """A snapshot; see `SingleFlightStats`."""
+        with self._lock:
+            flying = len(self._threads.flying)
+            joined, runs, calls = self._joined.read(), self._runs.read(), self._calls.read()
+        flying += sum(table.in_flight for table in list(self._tables))
+        return SingleFlightStats(self.name, calls, runs, joined, flying)
+
+    def renew(self) -> None:
+        """See `PolicyBase.renew`."""
+        with self._lock:
+            for total in (self._calls, self._runs, self._joined):
+                total.zero()
+            self._threads = FlightTable()
+        for table in list(self._tables):
+            table.forget_all()
+
+    def forked(self) -> None:
+        """See `PolicyBase.forked`: the threads that ran are not in the child."""
+        self._threads = FlightTable()
+
+    # Wrappers.
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+        find = self._finder(fn)
+
+        def flying(*args: Any, **kwargs: Any) -> Any:
+            return self._fly(find(args, kwargs), functools.partial(fn, *args, **kwargs))
+
+        return flying
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+        find = self._finder(fn)
+
+        async def flying(*args: Any, **kwargs: Any) -> Any:
+            return await self._fly_async(find(args, kwargs), functools.partial(fn, *args, **kwargs))
+
+        return flying
+
+    def _finder(self, fn: AnyFunction) -> KeyOf:
+        if self._key is not None:
+            return key_of(self._key, fn)
+        function = innermost(fn)
+        return lambda args, kwargs: arguments_key(function, args, kwargs)
+
+    # In async code.
+
+    async def _fly_async(self, key: Hashable, fn: Callable[[], Any]) -> Any:
+        limit = not_expired(self.name, clock.now())
+        self._calls.up()
+        until = math.inf if limit is None else limit.at
+        loop = loops.running_loop()
+        if loop is not None and loops.current_task(loop) is not None:
+            table = asyncio_table(self, loop, self._tables.add)
+            new_run: type[AsyncFlight] = AsyncioFlight
+        else:
+            table, new_run = trio_table(self, self._tables.add), TrioFlight
+        run = self._join(table, key, until)
+        if first := run is None:
+            self._runs.up()
+            run = new_run(key, self.name, fn, table.end)
+            table.begin(run)
+            table.join(run, until)
+            run.start()
+        try:
+            if limit is None or limit.enforced_here():
+                await run.wait()
+            else:
+                with Deadline(math.inf, self.name):  # an inherited limit interrupts nothing; this block does
+                    await run.wait()
+        except BaseException:
+            if not run.done and table.leave(run):
+                run.cancel()
+            raise
+        return self._handed(run.outcome(), first=first)
+
+    def _join(self, table: LoopTable, key: Hashable, until: float) -> AsyncFlight | None:
+        run = table.find(key)
+        if run is None:
+            return None
+        _refuse_own(self.name, run)
+        if run.doomed:
+            table.forget(key)
+            return None
+        table.join(run, until)
+        run.extend()
+        self._tell_joined(key)
+        return run
+
+    # In plain threads.
+
+    def _fly(self, key: Hashable, fn: Callable[[], Any]) -> Any:
+        now = clock.now()
+        limit = not_expired(self.name, now)
+        self._calls.up()
+        until = math.inf if limit is None else now + limit.left(now)
+        while True:
+            run, event = self._lead_or_join(key, until)
+            if event is None:
+                return self._lead(run, fn)
+            self._tell_joined(key)
+            self._wait(run, event, until)
+            if not run.done:
+                assert limit is not None
+                raise limit.exceeded(self.name, started=True)
+            if run.error is None or isinstance(run.error, Exception):
+                return self._handed(run.outcome(), first=False)
+            # else the one who ran it was interrupted, which is nothing of ours
+
+    def _lead_or_join(self, key: Hashable, until: float) -> tuple[ThreadFlight, threading.Event | None]:
+        """Begin a run, or wait for the one that is there: then with an event that its end sets."""
+        with self._lock:
+            run = self._threads.find(key)
+            if run is None:
+                run = ThreadFlight(key)
+                self._threads.begin(run)
+                self._threads.join(run, until)
+                return run, None
+            _refuse_own(self.name, run)
+            if loops.running_loop() is not None or loops.trio_task() is not None:
+                raise Rejected(self.name, None, "would_block", "another thread runs this, and here an event loop would wait")
+            self._threads.join(run, until)
+            run.extend()
+            run.events.append(event := threading.Event())
+            return run, event
+
+    def _lead(self, run: ThreadFlight, fn: Callable[[], Any]) -> Any:
+        self._runs.up()
+        try:
+            result = run.run(self.name, lambda: refuse_if_coroutine(fn, fn()))
+            run.finish(result, None)
+        except BaseException as error:
+            run.finish(None, error)
+            raise
+        finally:
+            with self._lock:
+                self._threads.end(run)
+            for event in run.events:
+                event.set()
+        return result
+
+    def _wait(self, run: ThreadFlight, event: threading.Event, until: float) -> None:
+        try:
+            clock.wait(event, until)
+        finally:
+            if not run.done:
+                with self._lock:
+                    self._threads.leave(run)
+
+    # Words.
+
+    def _handed(self, result: Any, *, first: bool) -> Any:
+        return result if first or self._copy is None else self._copy(result)
+
+    def _tell_joined(self, key: Hashable) -> None:
+        self._joined.up()
+        if notify.listening:
+            self.outbox.put(FlightJoined(policy=self.name, kind=self.kind, at=clock.now(), key=key))
+            self.outbox.deliver()
+
+
+def _refuse_own(name: str, run: Run) -> None:
+    if run in running.get():
+        raise RuntimeError(f"{name}: a run asks for its own key {run.key!r}, and would wait for itself for ever")

@@ -1,0 +1,287 @@
+"""Runs and waiters on asyncio, on trio and in plain threads.
+
+In async code the run is a task of its own, in a copy of the first caller's context, and
+every caller waits for it, the first one too: so that a caller can leave and the run go on.
+In plain threads the first caller runs it.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import math
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Hashable
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any
+
+from resilient._core.singleflight import FlightTable, Run
+from resilient._policies.deadline.block import ALIVE, Deadline, Life, ambient
+from resilient._runtime import clock, loops
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import trio
+
+running: ContextVar[tuple[Run, ...]] = ContextVar("resilient.flights", default=())
+"""The runs that this code is part of: it must not wait for them."""
+
+
+class Flight(Run):
+    """A run with its outcome, and the limit that its function sees."""
+
+    __slots__ = ("done", "error", "limit", "result", "trace")
+
+    def __init__(self, key: Hashable) -> None:
+        super().__init__(key)
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.trace: TracebackType | None = None
+        self.limit: Deadline | None = None
+
+    def open_limit(self, name: str, now: float, *, bare: bool) -> Deadline | None:
+        """The deadline of the run, to be entered in its context; none if one waiter has none."""
+        if self.until != math.inf:
+            self.limit = Deadline(self.until - now, name, bare=bare)
+        return self.limit
+
+    def extend(self) -> None:
+        """A waiter has joined: let the limit follow."""
+        if self.limit is not None and self.limit.life is Life.OPEN:
+            self.limit.move(self.until)
+
+    @property
+    def expired(self) -> bool:
+        """Whether its limit is over: then it ends by itself, and nobody may join."""
+        limit = self.limit
+        return limit is not None and limit.life in ALIVE and (limit.life is Life.FIRED or limit.left() <= 0)
+
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        """Keep the outcome."""
+        self.result, self.error = result, error
+        self.trace = None if error is None else error.__traceback__
+        self.done = True
+
+    def outcome(self) -> Any:
+        """Return or raise what came of it; the traceback starts anew for each who asks."""
+        if self.error is not None:
+            raise self.error.with_traceback(self.trace)
+        return self.result
+
+
+class AsyncFlight(Flight, abc.ABC):
+    """A run in a task of its own."""
+
+    __slots__ = ("_end", "_fn", "name")
+
+    def __init__(self, key: Hashable, name: str, fn: Callable[[], Awaitable[Any]], end: Callable[[Any], None]) -> None:
+        super().__init__(key)
+        self.name = name
+        self._fn, self._end = fn, end
+
+    def context(self) -> Context:
+        """A copy of the present one: without its deadline, and with this run among those that are under way."""
+        context = copy_context()
+        context.run(ambient.set, None)
+        context.run(running.set, (*running.get(), self))
+        return context
+
+    async def drive(self, now: Callable[[], float]) -> None:
+        """The body of the task; it keeps the outcome, and raises only what must end the task as well."""
+        try:
+            if (limit := self.open_limit(self.name, now(), bare=False)) is None:
+                self.finish(await self._fn(), None)
+            else:
+                with limit:
+                    limit.move(self.until)
+                    result = await self._fn()
+                self.finish(result, None)
+        except BaseException as error:
+            self.finish(None, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._end(self)  # the key is free before anybody resumes
+            self.wake()
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin."""
+
+    @abc.abstractmethod
+    async def wait(self) -> None:
+        """Wait for its end."""
+
+    @abc.abstractmethod
+    def wake(self) -> None:
+        """Let every waiter go on."""
+
+    @abc.abstractmethod
+    def cancel(self) -> None:
+        """Nobody waits any more. At its limit the run's own deadline does it, which a breaker inside may count."""
+
+    @property
+    @abc.abstractmethod
+    def doomed(self) -> bool:
+        """Whether it has been cancelled, so that nobody may join."""
+
+
+class AsyncioFlight(AsyncFlight):
+    """A run in an asyncio task."""
+
+    __slots__ = ("_task", "_waiters")
+
+    def start(self) -> None:
+        """See `AsyncFlight.start`."""
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._task = asyncio.get_running_loop().create_task(self._silent(), context=self.context())
+        self._task.add_done_callback(self._ended)
+
+    async def _silent(self) -> None:
+        try:
+            await self.drive(clock.now)
+        except asyncio.CancelledError:  # kept for the waiters, if there are any
+            pass
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not self.done:  # cancelled before its first step: nothing of `drive` was run
+            self.finish(None, asyncio.CancelledError())
+            self._end(self)
+            self.wake()
+
+    async def wait(self) -> None:
+        """See `AsyncFlight.wait`."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def wake(self) -> None:
+        """See `AsyncFlight.wake`."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def cancel(self) -> None:
+        """See `AsyncFlight.cancel`."""
+        if not self.expired:
+            self._task.cancel()
+
+    @property
+    def doomed(self) -> bool:
+        """See `AsyncFlight.doomed`."""
+        return self.expired or self._task.cancelling() > 0
+
+
+class TrioFlight(AsyncFlight):
+    """A run in a system task of trio."""
+
+    __slots__ = ("_over", "_scope")
+
+    def start(self) -> None:
+        """See `AsyncFlight.start`."""
+        import trio  # noqa: PLC0415  # loaded already: we are inside it
+
+        self._over = trio.Event()
+        self._scope = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._body, name=f"resilient.singleflight {self.name}", context=self.context())
+
+    async def _body(self) -> None:
+        import trio  # noqa: PLC0415  # loaded already
+
+        with self._scope:
+            await self.drive(trio.current_time)
+
+    async def wait(self) -> None:
+        """See `AsyncFlight.wait`."""
+        await self._over.wait()
+
+    def wake(self) -> None:
+        """See `AsyncFlight.wake`."""
+        self._over.set()
+
+    def cancel(self) -> None:
+        """See `AsyncFlight.cancel`."""
+        if not self.expired:
+            self._scope.cancel()
+
+    @property
+    def doomed(self) -> bool:
+        """See `AsyncFlight.doomed`."""
+        return self.expired or self._scope.cancel_called
+
+
+class LoopTable(FlightTable[AsyncFlight]):
+    """The runs of one asyncio loop, or of one run of trio; it dies with it."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        super().__init__()
+        self._loop = None if loop is None else weakref.ref(loop)
+
+    @property
+    def in_flight(self) -> int:
+        """Runs under way; none of a loop that was closed."""
+        loop = None if self._loop is None else self._loop()
+        return 0 if self._loop is not None and (loop is None or loop.is_closed()) else len(self.flying)
+
+
+_tables_of_trio: trio.lowlevel.RunVar[weakref.WeakKeyDictionary[object, LoopTable]] | None = None
+
+
+def asyncio_table(owner: object, loop: asyncio.AbstractEventLoop, new: Callable[[LoopTable], None]) -> LoopTable:
+    """The table of *owner* on *loop*; a new one is shown to *new*."""
+    owned = loops.loop_state(loop).owned
+    table: LoopTable | None = owned.get(owner)
+    if table is None:
+        table = owned[owner] = LoopTable(loop)
+        new(table)
+    return table
+
+
+def trio_table(owner: object, new: Callable[[LoopTable], None]) -> LoopTable:
+    """The table of *owner* in this run of trio; a new one is shown to *new*."""
+    import trio  # noqa: PLC0415  # loaded already: we are inside it
+
+    global _tables_of_trio  # noqa: PLW0603  # made when trio is there
+    if _tables_of_trio is None:
+        _tables_of_trio = trio.lowlevel.RunVar("resilient.flights")
+    try:
+        tables = _tables_of_trio.get()
+    except LookupError:
+        tables = weakref.WeakKeyDictionary()
+        _tables_of_trio.set(tables)
+    table = tables.get(owner)
+    if table is None:
+        table = tables[owner] = LoopTable(None)
+        new(table)
+    return table
+
+
+class ThreadFlight(Flight):
+    """A run in the first caller's thread."""
+
+    __slots__ = ("events",)
+
+    def __init__(self, key: Hashable) -> None:
+        super().__init__(key)
+        self.events: list[threading.Event] = []
+
+    def run(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Run *fn* here, in a copy of the context and with the run's own deadline."""
+        return copy_context().run(self._inside, name, fn)
+
+    def _inside(self, name: str, fn: Callable[[], Any]) -> Any:
+        ambient.set(None)
+        running.set((*running.get(), self))
+        if (limit := self.open_limit(name, clock.now(), bare=True)) is None:
+            return fn()
+        with limit:
+            limit.move(self.until)
+            return fn()

@@ -1,0 +1,90 @@
+"""Timeout: a deadline as a policy, a fresh one for each call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any, final
+
+from resilient._core.checks import Seconds, text
+from resilient._core.tally import Tally
+from resilient._policies.base import PolicyBase
+from resilient._policies.deadline.block import Deadline, limit_of
+from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutStats:
+    """Totals of a timeout: ``expired`` calls were cut short, ``not_started`` ones had no time left to begin."""
+
+    name: str
+    calls: int
+    expired: int
+    not_started: int
+
+
+@final
+class Timeout(PolicyBase):
+    """Limits every call of a function; `timeout` makes it."""
+
+    kind = "timeout"
+
+    def __init__(self, name: str | None, limit: float) -> None:
+        super().__init__(name)
+        self.seconds = limit
+        self.calls, self.expired, self.not_started = Tally(), Tally(), Tally()
+
+    def stats(self) -> TimeoutStats:
+        """A snapshot; see `TimeoutStats`."""
+        with self._lock:
+            expired, not_started = self.expired.read(), self.not_started.read()
+            return TimeoutStats(self.name, self.calls.read(), expired, not_started)
+
+    def renew(self) -> None:
+        """See `PolicyBase.renew`."""
+        with self._lock:
+            for total in (self.calls, self.expired, self.not_started):
+                total.zero()
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            self.calls.up()
+            with Deadline(self.seconds, self.name, self):
+                result = fn(*args, **kwargs)
+                if type(result) is CoroutineType:
+                    refuse_coroutine(fn, result)
+                return result
+
+        return limited
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+
+        async def limited(*args: Any, **kwargs: Any) -> Any:
+            self.calls.up()
+            with Deadline(self.seconds, self.name, self):
+                return await fn(*args, **kwargs)
+
+        return limited
+
+
+def timeout(seconds: Seconds | None, *, name: str | None = None) -> Timeout:
+    """Limit every call of a function: a policy that opens a fresh `deadline` for each.
+
+    **On a sync function in a plain thread nothing is interrupted**: the call runs to its end, and its
+    result counts; only what looks at the deadline inside it (policies, `remaining`,
+    ``Deadline.check``) takes notice. In async code the call is cancelled at its next wait.
+
+    Args:
+        seconds: at least 0; ``None`` and ``inf`` set no limit of their own.
+        name: what errors, events and metrics call it; else that of the first function it decorates.
+
+    Raises:
+        DeadlineExceeded: from a call: with ``started`` true if it was cut short, false if there
+            was no time left to begin it, by this limit or one around it.
+    """
+    if callable(seconds):
+        raise TypeError(f"seconds must be a number, not {seconds!r}: write @timeout(0.3), with parentheses")
+    return Timeout(text("name", name, instead="timeout(0.3)"), limit_of(seconds))

@@ -1,0 +1,131 @@
+"""One way to wrap a function: what may be decorated, and how the wrapper looks from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from types import CoroutineType, FunctionType, MethodType
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
+
+P = ParamSpec("P")
+R = TypeVar("R")
+AnyFunction = Callable[..., Any]
+
+
+class CoroutineReturned(TypeError):  # noqa: N818  # named for what happened, as all our errors
+    """A sync function returned a coroutine: nothing was run."""
+
+
+class Guarding(Protocol):
+    """A policy as the wrapping sees it."""
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """A bare wrapper for the sync *fn*."""
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """A bare wrapper for the async *fn*, itself an ``async def``."""
+
+    def adopt(self, name: str) -> None:
+        """Take *name* if there is none yet."""
+
+
+def wrap(policy: Guarding, fn: Callable[P, R]) -> Callable[P, R]:
+    """Guard every call of *fn*; the wrapper looks like it and carries the policy."""
+    if isinstance(fn, staticmethod):
+        return cast("Callable[P, R]", staticmethod(wrap(policy, fn.__func__)))
+    bare = guarded(policy, fn)
+    policy.adopt(_name(fn))
+    if isinstance(fn, (FunctionType, MethodType)):
+        functools.update_wrapper(bare, fn)
+    else:  # an object's own attributes stay with it
+        functools.update_wrapper(bare, fn, updated=())
+        bare.__name__ = bare.__qualname__ = _name(fn)
+        bare.__doc__ = inspect.getdoc(fn)
+    bare.guards = fn  # type: ignore[attr-defined]  # update_wrapper took over that of fn
+    bare.policy = policy  # type: ignore[attr-defined]  # policy_of() is the typed way
+    return cast("Callable[P, R]", bare)
+
+
+def guarded(policy: Guarding, fn: AnyFunction) -> AnyFunction:
+    """A bare wrapper, sync or async as *fn* is: enough for one call."""
+    if type(fn) is FunctionType and not fn.__code__.co_flags & _GENERATOR and "__wrapped__" not in fn.__dict__:
+        is_async = bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+    else:
+        check_function(fn)
+        is_async = is_coroutine_function(fn)
+    bare = policy.guard_async(fn) if is_async else policy.guard(fn)
+    bare.__wrapped__ = bare.guards = fn  # type: ignore[attr-defined]  # for signatures, and for `innermost`
+    return bare
+
+
+def innermost(fn: AnyFunction) -> AnyFunction:
+    """The function below the wrappers of policies: the same, however often it is wrapped for a call."""
+    while (inner := getattr(fn, "guards", None)) is not None:
+        fn = inner
+    return fn
+
+
+def is_coroutine_function(fn: object) -> bool:
+    """Whether calling *fn* makes a coroutine: functions, partials, objects with an async ``__call__``."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or (
+        not inspect.isroutine(fn) and not isinstance(fn, type) and inspect.iscoroutinefunction(_call_of(fn))
+    )
+
+
+def refuse_coroutine(fn: AnyFunction, result: object) -> NoReturn:
+    """End the coroutine that the sync *fn* returned, and say what to write."""
+    cast("CoroutineType[object, object, object]", result).close()
+    raise CoroutineReturned(
+        f"{_name(fn)} is no coroutine function but returned a coroutine, which was not run: "
+        "write `async def` and await it inside, so that the whole call is guarded"
+    )
+
+
+def refuse_if_coroutine(fn: AnyFunction, result: R) -> R:
+    """*result*, unless it is a coroutine that the sync *fn* returned."""
+    if type(result) is CoroutineType:
+        refuse_coroutine(fn, result)
+    return result
+
+
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def check_function(fn: object) -> None:
+    """Refuse what can't be guarded by a call around it, and say what to write."""
+    if not callable(fn):
+        instead = " (write @classmethod above, the policy below it)" if isinstance(fn, classmethod) else ""
+        raise TypeError(f"a policy guards functions, not {fn!r}{instead}")
+    inner: object = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    for one in (inner, _call_of(inner)):
+        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
+            raise TypeError(
+                f"{_name(fn)} is a generator function: its body runs after the call is over. Guard the call "
+                "that opens the stream, or use `with policy.admit():` inside"
+            )
+    if _made_by_contextmanager(inner):
+        raise TypeError(
+            f"{_name(fn)} was made by contextmanager: its body runs after the call is over. "
+            "Put `with policy.admit():` inside it"
+        )
+
+
+def _made_by_contextmanager(fn: object) -> bool:
+    return getattr(fn, "__globals__", None) is vars(contextlib) and hasattr(fn, "__wrapped__")
+
+
+def _call_of(fn: object) -> object:
+    return getattr(type(fn), "__call__", None)
+
+
+def _name(fn: object) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__qualname__", None)
+    return name if isinstance(name, str) else type(fn).__qualname__

@@ -1,0 +1,85 @@
+"""``key=``: from a call's arguments to its key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from resilient._core.checks import refuse_type
+
+Key = Callable[..., Hashable] | str
+Arguments = tuple[object, ...]
+KeyOf = Callable[[Arguments, Mapping[str, Any]], Hashable]
+
+
+def check_key(key: object) -> Key | None:
+    """``key=`` as a policy was given it."""
+    if key is None or isinstance(key, str) or callable(key):
+        return key
+    refuse_type("key", key, "a function of the call's arguments, the name of a parameter, or None")
+
+
+def key_of(key: Key, fn: Callable[..., object]) -> KeyOf:
+    """How to read the key off a call of *fn*.
+
+    Raises:
+        TypeError: *fn* has no parameter of that name.
+    """
+    if isinstance(key, str):
+        return _by_name(key, fn)
+    return lambda args, kwargs: hashable(key(*args, **kwargs))
+
+
+def hashable(key: Hashable) -> Hashable:
+    """*key*, or the `TypeError` that names the argument."""
+    try:
+        hash(key)
+    except TypeError as error:
+        raise TypeError(f"key must be hashable, not {key!r}: return a string, a number or a tuple of these") from error
+    return key
+
+
+def arguments_key(fn: Callable[..., object], args: Arguments, kwargs: Mapping[str, Any]) -> Hashable:
+    """The key of a call as it is written: the function, and the arguments with their types.
+
+    1, True and "1" differ, in tuples as well; the order of keyword arguments does not matter.
+
+    Raises:
+        TypeError: one of them can't be hashed.
+    """
+    key = (fn, tuple(map(_typed, args)), tuple((name, _typed(kwargs[name])) for name in sorted(kwargs)))
+    try:
+        hash(key)
+    except TypeError as error:
+        raise TypeError(f"the arguments of {fn!r} can't be hashed ({error}): pass key= to say which calls are the same") from error
+    return key
+
+
+def _typed(value: object) -> object:
+    if type(value) is tuple:
+        return tuple, tuple(map(_typed, value))
+    if type(value) is frozenset:
+        return frozenset, frozenset(map(_typed, value))
+    return type(value), value
+
+
+def _by_name(name: str, fn: Callable[..., object]) -> KeyOf:
+    signature = inspect.signature(fn)
+    names = list(signature.parameters)
+    parameter = signature.parameters.get(name)
+    if parameter is None or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+        raise TypeError(f"key must name a parameter of {fn!r}, one of {names}, not {name!r}")
+    index = names.index(name)
+    positional = parameter.kind is not parameter.KEYWORD_ONLY
+
+    def find(args: Arguments, kwargs: Mapping[str, Any]) -> Hashable:
+        if positional and len(args) > index:
+            return hashable(args[index])
+        if name in kwargs:
+            return hashable(kwargs[name])
+        bound = signature.bind(*args, **kwargs)  # raises what the call itself would
+        bound.apply_defaults()
+        return hashable(bound.arguments[name])
+
+    return find

@@ -1,0 +1,38 @@
+"""Locks that a fork leaves usable.
+
+A child has one thread: a lock that another thread held at that moment would stay
+held for ever, over a state changed by half. So the forking thread takes every lock
+first, as `logging` does. The sections under these locks are a few steps long, call
+no user code and take no other lock.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+
+_locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
+_held: list[threading.Lock] = []
+
+
+def new_lock() -> threading.Lock:
+    """A lock for the state of one policy."""
+    lock = threading.Lock()
+    _locks.add(lock)
+    return lock
+
+
+def _before() -> None:
+    for lock in list(_locks):
+        lock.acquire()
+        _held.append(lock)
+
+
+def _after() -> None:
+    while _held:
+        _held.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)

@@ -1,0 +1,148 @@
+"""What differs between asyncio, trio and plain threads.
+
+Nothing here imports trio: only a program that runs it has it loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import weakref
+from asyncio import CancelledError, current_task
+from asyncio.events import _get_running_loop as running_loop  # public since 3.7 under this name
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilient._core.deadline import Entry, TimerQueue
+from resilient._runtime import clock
+
+if TYPE_CHECKING:
+    import trio
+
+AsyncioTask = asyncio.Task[Any]
+
+__all__ = [
+    "AsyncioTask",
+    "CancelledError",
+    "LoopState",
+    "Timers",
+    "current_task",
+    "is_cancellation",
+    "loop_state",
+    "running_loop",
+    "sleep",
+    "trio_others_cancelled",
+    "trio_task",
+]
+
+
+class Due(Protocol):
+    """What waits in the timers of a loop."""
+
+    def due(self, now: float) -> None:
+        """Its time has come. Called by the loop, outside every task; must not raise."""
+
+
+class Timers:
+    """The limits of one asyncio loop, behind one timer of that loop.
+
+    The timer is left armed when the limit that it was for is taken out: going off for
+    nothing once is cheaper than being set anew with every call.
+    """
+
+    __slots__ = ("_handle", "loop", "queue")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.queue: TimerQueue[Due] = TimerQueue()
+        self._handle: asyncio.TimerHandle | None = None
+
+    def add(self, at: float, item: Due) -> Entry[Due]:
+        """Have *item* told at the instant *at*, not before."""
+        entry = self.queue.push(at, item)
+        if at < self.queue.armed_at:
+            self._arm(at)
+        return entry
+
+    def _arm(self, at: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self.queue.armed_at = at
+        self._handle = self.loop.call_later(max(0.0, at - clock.now()), self._go)
+
+    def _go(self) -> None:
+        self._handle = None
+        self.queue.armed_at = math.inf
+        now = clock.now()
+        for item in self.queue.due(now):
+            item.due(now)
+        at = self.queue.next_at()
+        if at < self.queue.armed_at:  # the loop's clock may be coarser than ours, and early
+            self._arm(at)
+
+
+class LoopState:
+    """What the policies keep of one asyncio loop. It lives and dies with the loop."""
+
+    __slots__ = ("owned", "timers")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.timers = Timers(loop)
+        self.owned: weakref.WeakKeyDictionary[object, Any] = weakref.WeakKeyDictionary()
+
+
+def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
+    """The state of *loop*, kept in an attribute of it: a table of ours would keep closed loops alive."""
+    try:
+        return loop._resilient  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
+    except AttributeError:
+        state = loop._resilient = LoopState(loop)  # type: ignore[attr-defined]  # noqa: SLF001
+        return state
+
+
+def trio_task() -> trio.lowlevel.Task | None:
+    """The trio task that is running here, if there is one."""
+    if (module := sys.modules.get("trio")) is None:
+        return None
+    try:
+        return module.lowlevel.current_task()  # type: ignore[no-any-return]  # sys.modules does not know types
+    except (RuntimeError, AttributeError):  # no run here; or trio is being imported
+        return None
+
+
+async def sleep(seconds: float) -> None:
+    """Let *seconds* pass in this task, and others run."""
+    import anyio  # noqa: PLC0415  # most programs never wait for a retry while they start
+
+    await anyio.sleep(seconds)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether *error* is the cancellation of asyncio or trio, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_cancellation(one) for one in error.exceptions)
+    if isinstance(error, CancelledError):
+        return True
+    trio = sys.modules.get("trio")
+    return trio is not None and isinstance(error, trio.Cancelled)
+
+
+def trio_others_cancelled(
+    task: trio.lowlevel.Task, fired: Collection[trio.CancelScope], ours: Collection[object]
+) -> bool:
+    """Whether anybody besides *ours*, of which some have *fired*, cancels *task*.
+
+    trio has no public way to ask this. A scope that is cancelled as a consequence of
+    another, such as that of a nursery whose body was, has inherited the other's reason.
+    """
+    reasons = [getattr(scope, "_cancel_reason", None) for scope in fired]
+    status: Any = task._cancel_status  # noqa: SLF001  # see above
+    while status is not None:
+        scope = status._scope  # noqa: SLF001
+        if scope not in ours and scope.cancel_called:
+            inherited = any(getattr(scope, "_cancel_reason", None) is reason for reason in reasons)
+            if not inherited or not math.isinf(scope.deadline):
+                return True
+        status = None if scope.shield else status._parent  # noqa: SLF001
+    return False

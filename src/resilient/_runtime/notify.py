@@ -1,0 +1,152 @@
+"""The only caller of listeners.
+
+A decision puts its event into the policy's `Outbox` while the policy's lock is held,
+which keeps the order; the outbox is emptied after the lock is gone, by one thread at a
+time. Whoever finds it being emptied leaves the event to the one who does it: no call
+waits for a slow listener of another call, and what a listener causes comes after it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+log: Final = logging.getLogger("resilient")
+E = TypeVar("E", bound="Told")
+
+
+class Told(Protocol):
+    """Anything that is told: an event."""
+
+    @property
+    def policy(self) -> str: ...
+
+
+_subscriptions: tuple[Subscription, ...] = ()
+_changing = threading.Lock()
+listening: bool = False
+"""Whether anybody listens: the one check that a decision makes before it builds an event."""
+
+
+@final
+class Subscription:
+    """One listener's wish to be told; a context manager."""
+
+    __slots__ = ("_complained", "_listener", "_types")
+
+    def __init__(self, listener: Callable[..., object], types: tuple[type, ...]) -> None:
+        self._listener, self._types = listener, types
+        self._complained = False
+
+    def close(self) -> None:
+        """Tell the listener nothing more; closing twice does nothing."""
+        _change(lambda all_: tuple(one for one in all_ if one is not self))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _tell(self, event: Told, context: Context) -> None:
+        if self._types and not isinstance(event, self._types):
+            return
+        try:
+            context.copy().run(self._listener, event)
+        except Exception:
+            if not self._complained:
+                self._complained = True
+                log.exception("listener %r failed; its further errors are not logged", self._listener)
+
+
+def subscribe(listener: Callable[[E], object], *types: type[E]) -> Subscription:
+    """Have *listener* called with every event, or with those of *types*, until it is closed.
+
+    Listeners run where the decision was made, in a copy of that call's context, one at a
+    time for each policy and in the order of the decisions, outside every lock. So a
+    listener must be quick: under load, one thread may deliver for others. What it raises is
+    logged once and goes no further.
+
+    Raises:
+        TypeError: *listener* is a coroutine function, or no function; nobody would await it.
+    """
+    asks = listener if inspect.isroutine(listener) else getattr(type(listener), "__call__", None)
+    if not callable(listener) or inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(asks):
+        raise TypeError(f"listener must be a plain function of one event, not {listener!r}")
+    for kind in types:
+        if not isinstance(kind, type):
+            raise TypeError(f"types must be event classes, not {kind!r}")
+    subscription = Subscription(listener, types)
+    _change(lambda all_: (*all_, subscription))
+    return subscription
+
+
+def _change(how: Callable[[tuple[Subscription, ...]], tuple[Subscription, ...]]) -> None:
+    global _subscriptions, listening  # noqa: PLW0603  # read by every decision, so a plain attribute
+    with _changing:
+        _subscriptions = how(_subscriptions)
+        listening = bool(_subscriptions)
+
+
+class Outbox:
+    """The events of one policy that nobody was told yet."""
+
+    __slots__ = ("__weakref__", "_busy", "_queue")
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[Told, Context]] = deque()
+        self._busy = threading.Lock()
+        _outboxes.add(self)
+
+    def put(self, event: Told) -> None:
+        """Keep *event* for `deliver`; call it where the decision is made, under its lock."""
+        self._queue.append((event, copy_context()))
+
+    def deliver(self) -> None:
+        """Tell what is kept; call it under no lock. If another thread is at it, it tells this, too."""
+        while self._queue:
+            busy = self._busy
+            if not busy.acquire(blocking=False):
+                return
+            try:
+                while self._queue:
+                    event, context = self._queue.popleft()
+                    for subscription in _subscriptions:
+                        subscription._tell(event, context)  # noqa: SLF001  # one module, two classes
+            finally:
+                busy.release()
+
+    def _forked(self) -> None:
+        """In a child: what the parent's threads were telling is theirs."""
+        self._busy = threading.Lock()
+        self._queue.clear()
+
+
+_outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()
+
+
+def _after_in_child() -> None:
+    global _changing  # noqa: PLW0603  # may have been held by a thread that is not in the child
+    _changing = threading.Lock()
+    for outbox in list(_outboxes):
+        outbox._forked()  # noqa: SLF001  # one module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
+
+
+def predicate_failed(predicate: object, fault: Exception) -> None:
+    """Say in the log that a predicate of a policy raised."""
+    log.error("the predicate %r failed; its further errors are not logged", predicate, exc_info=fault)

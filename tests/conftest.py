@@ -1,0 +1,40 @@
+"""What every test has: the rule marker, the worlds, and no real sleeping."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.worlds import WORLDS, World, world_named
+
+settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("default")
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Each of the four worlds in turn."""
+    with world_named(request.param) as one:
+        yield one
+
+
+@pytest.fixture(params=[name for name in WORLDS if name != "threads"])
+def async_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Each world with a loop: for what a plain thread can't do."""
+    with world_named(request.param) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def no_real_sleep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real sleeping fails, but for the tests that are about the real clock."""
+    if request.node.get_closest_marker("real_clock"):
+        return
+
+    def refuse(seconds: float) -> None:
+        raise AssertionError(f"time.sleep({seconds}) in a test: use virtual time, or mark it real_clock")
+
+    monkeypatch.setattr(time, "sleep", refuse)
