@@ -185,8 +185,8 @@ class BreakerCore:
 
     __slots__ = (
         "_by_count", "_by_time", "_failures", "_generation", "_ignored", "_open_for", "_open_until", "_opened", "_probe_bad",
-        "_probe_done", "_probe_slow", "_probing", "_rejected", "_row", "_rule", "_run", "_seen", "_slow", "_state", "_told",
-        "_why", "calls", "key", "standing", "successes",
+        "_probe_done", "_probe_slow", "_probing", "_row", "_rule", "_run", "_seen", "_slow", "_state", "_told",
+        "_why", "calls", "key", "rejections", "standing", "successes", "transitions",
     )  # fmt: skip
 
     def __init__(
@@ -208,7 +208,9 @@ class BreakerCore:
                 permit.recorded, permit.until = False, -math.inf
         self.calls.zero()
         self.successes.zero()
-        self._failures = self._slow = self._ignored = self._rejected = self._opened = 0
+        self._failures = self._slow = self._ignored = self._opened = 0
+        self.rejections: dict[BreakerState, int] = {}  # by the state that rejected
+        self.transitions: dict[BreakerState, int] = {}  # by the state that was entered
         self._generation = self._row = self._run = 0
         self._told = False
         self._seen = now
@@ -236,7 +238,7 @@ class BreakerCore:
                 self._probing[permit] = None
                 self.calls.up()
                 return permit, moves
-        self._rejected += 1
+        self.rejections[self._state] = self.rejections.get(self._state, 0) + 1
         return Refusal(self._left(now), self._state.value, self._why), moves
 
     def settle(self, permit: Permit, verdict: Verdict, now: float, u: float, lasted: float = 0.0) -> Moved | None:
@@ -301,7 +303,7 @@ class BreakerCore:
             failures=self._failures,
             slow=self._slow,
             ignored=self._ignored,
-            rejected=self._rejected,
+            rejected=sum(self.rejections.values()),
             in_flight=calls - ended,
             failure_rate=self._bad_in_window() / inside if known else None,
             slow_rate=self._slow_in_window() / inside if known and self._rule.slow is not None else None,
@@ -378,6 +380,8 @@ class BreakerCore:
         old = self._state
         if self.standing is not None:
             self.standing.until = -math.inf  # late results must ask
+        if old is not state:
+            self.transitions[state] = self.transitions.get(state, 0) + 1
         self._begin(state, why, u)
         return Transition(old, state, why, self._seen)
 

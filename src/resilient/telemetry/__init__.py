@@ -1,0 +1,1 @@
+"""Pull what policies counted into other systems; each module needs its own extra."""

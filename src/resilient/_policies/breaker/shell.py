@@ -58,6 +58,20 @@ class Settings:
     initial: BreakerState
 
 
+@dataclass(frozen=True, slots=True)
+class BreakerTallies:
+    """Rejections by the state that rejected, transitions by the state that was entered."""
+
+    rejections: dict[BreakerState, int]
+    transitions: dict[BreakerState, int]
+
+    def add(self, core: BreakerCore) -> None:
+        """Add what *core* has counted."""
+        for mine, more in ((self.rejections, core.rejections), (self.transitions, core.transitions)):
+            for state, count in more.items():
+                mine[state] = mine.get(state, 0) + count
+
+
 class Controls(Blocks):
     """What a breaker and a key's handle have in common."""
 
@@ -108,6 +122,7 @@ class Breaker(PolicyBase, Controls):
         self._slow = math.inf if settings.rule.slow is None else settings.rule.slow
         self._lost: deque[Ticket] = deque()
         self._gone = dict.fromkeys(TOTALS, 0)
+        self._gone_tallies = BreakerTallies({}, {})
         self._only = self._new_core(None) if settings.key is None else None
         self._keys: Keys[BreakerCore] | None = None
         if settings.key is not None:
@@ -163,6 +178,14 @@ class Breaker(PolicyBase, Controls):
                 return self._unkeyed("stats()").stats(self.name, now)
             return _sum(self.name, self._future, [core.stats("", now) for core in self._keys.states()], self._gone)
 
+    def tallies(self) -> BreakerTallies:
+        """Rejections and transitions by state, over all keys: for metrics."""
+        with self._lock:
+            sums = BreakerTallies(dict(self._gone_tallies.rejections), dict(self._gone_tallies.transitions))
+            for core in self._cores():
+                sums.add(core)
+            return sums
+
     def of(self, key: Hashable) -> BreakerOfKey:
         """The handle of one *key*, with the breaker's own interface.
 
@@ -186,10 +209,11 @@ class Breaker(PolicyBase, Controls):
             self._drain(now)
             self._future = self._settings.initial
             self._gone = dict.fromkeys(TOTALS, 0)
-            cores = [self._only] if self._keys is None else self._keys.clear()
-            for core in cores:
-                if core is not None:
-                    core.renew(now, u, self._future)
+            self._gone_tallies = BreakerTallies({}, {})
+            for core in self._cores():
+                core.renew(now, u, self._future)
+            if self._keys is not None:
+                self._keys.clear()
 
     # Wrappers.
 
@@ -312,12 +336,9 @@ class Breaker(PolicyBase, Controls):
         u, now = self._settings.cooldown.draw(), clock.now()
         with self._lock:
             self._drain(now)
-            if self._only is not None:
-                cores = [self._only]
-            else:
-                assert self._keys is not None
-                self._future, cores = state, self._keys.states()
-            for core in cores:
+            if self._only is None:
+                self._future = state
+            for core in self._cores():
                 self._turn_core(core, state, how, now, u)
         self.outbox.deliver()
 
@@ -350,6 +371,14 @@ class Breaker(PolicyBase, Controls):
         stats = gone.stats("", clock.now())
         for total in TOTALS:
             self._gone[total] += getattr(stats, total)
+        self._gone_tallies.add(gone)
+
+    def _cores(self) -> list[BreakerCore]:
+        """Those that are kept: one, or one for each key."""
+        if self._only is not None:
+            return [self._only]
+        assert self._keys is not None
+        return self._keys.states()
 
     # Words.
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 KIND: Final = "deadline"
 ambient: ContextVar[Deadline | None] = ContextVar("resilient.deadline", default=None)
 _outbox = Outbox()
+expired_blocks: Final = Tally()
+"""How many blocks of `deadline` were cut short, in the whole program."""
 
 
 class Owner(Protocol):
@@ -402,8 +404,7 @@ class Deadline:
         error = self.exceeded(self.name, started=True)
         owner = self._owner
         outbox, kind = (_outbox, KIND) if owner is None else (owner.outbox, owner.kind)
-        if owner is not None:
-            owner.expired.up()
+        (expired_blocks if owner is None else owner.expired).up()
         if notify.listening:
             outbox.put(DeadlineExpired(policy=self.name, kind=kind, at=self._ended_at, seconds=error.seconds))
             outbox.deliver()

@@ -1,0 +1,55 @@
+# Two commands for everybody: `make demo` and `make test`. Each makes its own virtual
+# environment, says what it does, and needs the network only the first time.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+PYTEST ?= -q
+
+.PHONY: demo test lint types docs mutants matrix mutate clean
+
+demo: $(VENV)/installed-drill
+	@echo "== a service behind a fault proxy, three clients, and a verdict"
+	$(BIN)/resilient drill partition
+
+test: $(VENV)/installed-test
+	@echo "== the tests, with branch coverage"
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST)
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --include='src/resilient/_core/*' --fail-under=100
+	$(BIN)/coverage report --omit='src/resilient/_core/*' --fail-under=95
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -W -n -q -b html docs docs/_build/html
+
+matrix: $(VENV)/installed-test
+	$(BIN)/python -m tests.matrix
+
+mutants: $(VENV)/installed-test
+	$(BIN)/python -m tests.mutants
+
+mutate: $(VENV)/installed-dev
+	$(BIN)/python -m tests.mutants.everywhere
+
+clean:
+	rm -rf $(VENV) .venv-* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build mutants
+
+$(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
+	@echo "== installing resilient-py[$*] into $(VENV)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found: install it, or say make PYTHON=/path/to/python3"; exit 1; }
+	@echo "== a virtual environment in $(VENV), by $(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
