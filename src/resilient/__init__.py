@@ -1,11 +1,18 @@
 """Keeps calls fast and safe while the things they depend on are not."""
 
-from resilient import errors, events
+from resilient import errors, events, testing
 from resilient._core.breaker import BreakerState, BreakerStats
 from resilient._policies.backoff import Backoff, backoff
 from resilient._policies.base import Call, Policy, policies, policy_of
 from resilient._policies.breaker import Breaker, breaker
-from resilient._policies.deadline import Deadline, carry, current_deadline, deadline, detached, remaining
+from resilient._policies.deadline import (
+    Deadline,
+    carry,
+    current_deadline,
+    deadline,
+    detached,
+    remaining,
+)
 from resilient._policies.pipeline import Pipeline, pipeline
 from resilient._policies.retry import Retry, RetryBudget, RetryStats, retry
 from resilient._policies.singleflight import SingleFlight, SingleFlightStats, singleflight
@@ -57,5 +64,6 @@ __all__ = [
     "remaining",
     "retry",
     "singleflight",
+    "testing",
     "timeout",
 ]

@@ -38,7 +38,7 @@ class ResilienceError(Exception):
     """The root: everything that this library raises by its own decision."""
 
 
-class Rejected(ResilienceError):
+class Rejected(ResilienceError):  # noqa: N818  # named for what happened
     """A policy did not make the call it guards.
 
     Attributes:
@@ -117,7 +117,7 @@ class Overloaded(Rejected):
 
 
 @final
-class DeadlineExceeded(ResilienceError, TimeoutError):
+class DeadlineExceeded(ResilienceError, TimeoutError):  # noqa: N818  # named for what happened
     """A time limit passed.
 
     Attributes:
@@ -152,8 +152,9 @@ class DeadlineExceeded(ResilienceError, TimeoutError):
             )
         if self.ended_ago is not None:
             return (
-                f"{self.policy}: not started, deadline of {_seconds(self.seconds)} was inherited from "
-                f"a block that ended {_seconds(self.ended_ago)} ago; start this task inside detached()"
+                f"{self.policy}: not started, deadline of {_seconds(self.seconds)} was inherited "
+                f"from a block that ended {_seconds(self.ended_ago)} ago; "
+                "start this task inside detached()"
             )
         return (
             f"{self.policy}: not started, too little was left of the deadline of "

@@ -66,7 +66,7 @@ BY_HAND: Final = (
     ("metrics_only", S.METRICS_ONLY),
     ("reset", S.CLOSED),
 )
-COUNTING: Final = frozenset({S.CLOSED, S.METRICS_ONLY})
+COUNTING: Final = (S.CLOSED, S.METRICS_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,9 @@ class Permit:
 
     __slots__ = ("generation", "lease_at", "recorded", "settled", "since", "until")
 
-    def __init__(self, generation: int, *, recorded: bool = True, lease_at: float = math.inf) -> None:
+    def __init__(
+        self, generation: int, *, recorded: bool = True, lease_at: float = math.inf
+    ) -> None:
         self.generation = generation
         self.recorded = recorded  # False: given in DISABLED
         self.lease_at = lease_at  # finite: a probe's
@@ -161,7 +163,8 @@ class BreakerStats:
 
     ``calls = successes + failures + ignored + in_flight``; rejections are apart.
     ``slow`` are the successes and failures that lasted too long. The rates are ``None``
-    below the minimum of calls. ``opened`` is how often it opened, ``retry_after`` what is left of the cooldown.
+    below the minimum of calls. ``opened`` is how often it opened, ``retry_after`` what is left of
+    the cooldown.
     """
 
     name: str
@@ -184,13 +187,19 @@ class BreakerCore:
     """The state machine of one breaker, or of one key of a keyed one."""
 
     __slots__ = (
-        "_by_count", "_by_time", "_failures", "_generation", "_ignored", "_open_for", "_open_until", "_opened", "_probe_bad",
-        "_probe_done", "_probe_slow", "_probing", "_row", "_rule", "_run", "_seen", "_slow", "_state", "_told",
-        "_why", "calls", "key", "rejections", "standing", "successes", "transitions",
+        "_by_count", "_by_time", "_failures", "_generation", "_ignored", "_open_for", "_open_until",
+        "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_row", "_rule", "_run",
+        "_seen", "_slow", "_state", "_told", "_why", "calls", "key", "rejections", "standing",
+        "successes", "transitions",
     )  # fmt: skip
 
     def __init__(
-        self, rule: BreakerRule, now: float, u: float, initial: BreakerState = S.CLOSED, key: Hashable = None
+        self,
+        rule: BreakerRule,
+        now: float,
+        u: float,
+        initial: BreakerState = S.CLOSED,
+        key: Hashable = None,
     ) -> None:
         self._rule, self.key = rule, key
         self.calls, self.successes = Tally(), Tally()
@@ -198,7 +207,9 @@ class BreakerCore:
         self._probing: dict[Permit, None] = {}
         watched = rule.failure_rate is not None or rule.slow is not None
         self._by_count = CountWindow(rule.window_calls) if watched and rule.window_calls else None
-        self._by_time = TimeWindow(rule.window, now, 0) if watched and not rule.window_calls else None
+        self._by_time = (
+            TimeWindow(rule.window, now, 0) if watched and not rule.window_calls else None
+        )
         self.renew(now, u, initial)
 
     def renew(self, now: float, u: float, initial: BreakerState) -> None:
@@ -241,8 +252,13 @@ class BreakerCore:
         self.rejections[self._state] = self.rejections.get(self._state, 0) + 1
         return Refusal(self._left(now), self._state.value, self._why), moves
 
-    def settle(self, permit: Permit, verdict: Verdict, now: float, u: float, lasted: float = 0.0) -> Moved | None:
-        """Say how a call ended that lasted *lasted* seconds; one of an older generation decides nothing."""
+    def settle(
+        self, permit: Permit, verdict: Verdict, now: float, u: float, lasted: float = 0.0
+    ) -> Moved | None:
+        """Say how a call ended that lasted *lasted* seconds.
+
+        One of an older generation decides nothing.
+        """
         if permit.settled or not permit.recorded:
             return None
         now = self._tick(now)
@@ -306,7 +322,9 @@ class BreakerCore:
             rejected=sum(self.rejections.values()),
             in_flight=calls - ended,
             failure_rate=self._bad_in_window() / inside if known else None,
-            slow_rate=self._slow_in_window() / inside if known and self._rule.slow is not None else None,
+            slow_rate=self._slow_in_window() / inside
+            if known and self._rule.slow is not None
+            else None,
             opened=self._opened,
             retry_after=self._left(now),
         )
@@ -357,7 +375,11 @@ class BreakerCore:
         self._probe_done += 1
         self._probe_bad += verdict is Verdict.FAILURE
         self._probe_slow += slow
-        bad = self._probe_bad / rule.probes >= rule.failure_rate if rule.failure_rate is not None else self._probe_bad > 0
+        bad = (
+            self._probe_bad / rule.probes >= rule.failure_rate
+            if rule.failure_rate is not None
+            else self._probe_bad > 0
+        )
         if bad:
             return self._move(S.OPEN, Why("probes", self._probe_bad, rule.probes), u)
         if rule.slow is not None and self._probe_slow / rule.probes >= rule.slow_rate:
@@ -367,7 +389,10 @@ class BreakerCore:
         return None
 
     def _expire_leases(self, now: float, u: float, moves: list[Moved]) -> None:
-        """A probe that has not reported in time is a failure; its late result counts nothing more."""
+        """A probe that has not reported in time is a failure.
+
+        Its late result counts nothing more.
+        """
         for permit in [probe for probe in self._probing if now >= probe.lease_at]:
             if permit.generation == self._generation:
                 permit.settled = True

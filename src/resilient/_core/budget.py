@@ -78,7 +78,10 @@ class BudgetCore:
 
     def withdraw(self, now: float) -> bool:
         """Take one retry, from the deposits first; False when nothing is left."""
-        have = [(bucket, self._rule.ratio * bucket.deposits.read() - bucket.spent) for bucket in self._living(now)]
+        have = [
+            (bucket, self._rule.ratio * bucket.deposits.read() - bucket.spent)
+            for bucket in self._living(now)
+        ]
         if sum(amount for _, amount in have) >= WHOLE:
             due = 1.0
             for bucket, amount in have:
@@ -92,15 +95,23 @@ class BudgetCore:
 
     def left(self, now: float) -> float:
         """How many retries could be taken now."""
-        deposits = sum(self._rule.ratio * bucket.deposits.read() - bucket.spent for bucket in self._living(now))
+        deposits = sum(
+            self._rule.ratio * bucket.deposits.read() - bucket.spent for bucket in self._living(now)
+        )
         return max(0.0, deposits) + self._most - len(self._given)
 
     def untouched(self, now: float) -> bool:
-        """Whether a new budget would not differ: nothing is deposited, nothing of the reserve is out."""
+        """Whether a new budget would not differ.
+
+        Nothing is deposited, nothing of the reserve is out.
+        """
         return self.left(now) == self._most
 
     def _living(self, now: float) -> deque[Bucket]:
-        """The buckets that have not expired. What is dated after *now* (the clock stepped back) is dated now."""
+        """The buckets that have not expired.
+
+        What is dated after *now* (the clock stepped back) is dated now.
+        """
         for bucket in self._buckets:
             if bucket.since > now:
                 bucket.since, bucket.until = now, now + self._width

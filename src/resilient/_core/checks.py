@@ -63,11 +63,16 @@ def whole(name: str, value: object, *, least: int = 1) -> int:
 
 
 def text(name: str, value: object, *, instead: str) -> str | None:
-    """A policy's name, or ``None``; *instead* is what to write when a function came in its place."""
+    """A policy's name, or ``None``.
+
+    *instead* is what to write when a function came in its place.
+    """
     if value is None or isinstance(value, str):
         return value
     if callable(value):
-        raise TypeError(f"{name} must be a string, not {value!r}: write {instead}, with parentheses")
+        raise TypeError(
+            f"{name} must be a string, not {value!r}: write {instead}, with parentheses"
+        )
     refuse_type(name, value, "a string or None")
 
 
@@ -79,6 +84,12 @@ def function(name: str, value: object) -> Callable[..., object] | None:
 
 
 def _range(above: float | None, least: float | None, most: float) -> str:
-    low = f"above {above:g}" if above is not None else "" if least is None else f"of at least {least:g}"
+    low = (
+        f"above {above:g}"
+        if above is not None
+        else ""
+        if least is None
+        else f"of at least {least:g}"
+    )
     high = "" if math.isinf(most) else f"at most {most:g}"
     return " and ".join(part for part in (low, high) if part)

@@ -30,7 +30,9 @@ class Slot(Generic[T]):
 class Keys(Generic[T]):
     """The states by key, least recently used out first."""
 
-    def __init__(self, most: int, *, idle: Callable[[T], bool], healthy: Callable[[T], bool]) -> None:
+    def __init__(
+        self, most: int, *, idle: Callable[[T], bool], healthy: Callable[[T], bool]
+    ) -> None:
         self._most = most
         self._idle, self._healthy = idle, healthy
         self._slots: dict[Hashable, Slot[T]] = {}

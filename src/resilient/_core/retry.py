@@ -34,7 +34,9 @@ class GiveUp:
     reason: Reason
 
 
-def decide(*, attempt: int, attempts: int | None, stopped: bool, wait: float, left: float) -> Sleep | GiveUp:
+def decide(
+    *, attempt: int, attempts: int | None, stopped: bool, wait: float, left: float
+) -> Sleep | GiveUp:
     """What to do after *attempt* (from 1) failed in a way that may be repeated.
 
     *wait* is what the strategy and the error ask for, *left* what remains of the deadline.

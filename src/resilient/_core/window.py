@@ -29,7 +29,19 @@ class TimeWindow:
     them needs no `roll`.
     """
 
-    __slots__ = ("_bad", "_base", "_good", "_old_good", "_slot", "_slow", "_width", "failures", "since", "slow", "until")
+    __slots__ = (
+        "_bad",
+        "_base",
+        "_good",
+        "_old_good",
+        "_slot",
+        "_slow",
+        "_width",
+        "failures",
+        "since",
+        "slow",
+        "until",
+    )
 
     def __init__(self, length: float, now: float, total: int) -> None:
         self._width = length * SHARE

@@ -34,7 +34,8 @@ class Backoff:
 
     def __repr__(self) -> str:
         rule = self.rule
-        return f"backoff({rule.base:g}, factor={rule.factor:g}, max={rule.max:g}, jitter={rule.jitter!r})"
+        limits = f"factor={rule.factor:g}, max={rule.max:g}"
+        return f"backoff({rule.base:g}, {limits}, jitter={rule.jitter!r})"
 
 
 def backoff(
@@ -51,8 +52,8 @@ def backoff(
         base: seconds before the first try again, at least 0.
         factor: growth from one to the next, above 0.
         max: seconds, the cap; no jitter exceeds it.
-        jitter: ``"full"`` draws from [0, d), ``"equal"`` from [d/2, d), ``"none"`` takes d, a number j in
-            [0, 1] draws from [d(1-j), d(1+j)).
+        jitter: ``"full"`` draws from [0, d), ``"equal"`` from [d/2, d), ``"none"`` takes d, a
+            number j in [0, 1] draws from [d(1-j), d(1+j)).
         rng: dice of your own, for repeatable delays.
 
     Source:

@@ -16,8 +16,7 @@ from resilient._runtime.registry import Registry
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,16 +42,13 @@ class Policy(Protocol):
 class PolicyBase(abc.ABC):
     """The common part; one subclass for each policy."""
 
+    kind: str
+
     def __init__(self, name: str | None) -> None:
         self._name = name
         self._lock = new_lock()
         self.outbox = Outbox()
         living.add(self)
-
-    @property
-    @abc.abstractmethod
-    def kind(self) -> str:
-        """The word for its sort."""
 
     @abc.abstractmethod
     def stats(self) -> object:
@@ -64,7 +60,10 @@ class PolicyBase(abc.ABC):
         return self._name or self.kind
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
-        """Guard every call of *fn*; the wrapper looks like *fn*, is sync or async as it is, and has the policy as ``.policy``.
+        """Guard every call of *fn*.
+
+        The wrapper looks like *fn*, is sync or async as it is, and has the policy as
+        ``.policy``.
 
         Raises:
             TypeError: *fn* is a generator function or made by ``contextmanager``: its body
@@ -73,7 +72,10 @@ class PolicyBase(abc.ABC):
         return wrap(self, fn)
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run one call of *fn* without decorating it; for an ``async def`` returns the awaitable."""
+        """Run one call of *fn* without decorating it.
+
+        For an ``async def`` returns the awaitable.
+        """
         return guarded(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]  # as fn's own
 
     def adopt(self, name: str) -> None:
@@ -93,7 +95,7 @@ class PolicyBase(abc.ABC):
     def renew(self) -> None:
         """Start as new: state, keys and totals."""
 
-    def forked(self) -> None:
+    def forked(self) -> None:  # noqa: B027  # most have nothing to do
         """In a child process: let go of what other threads of the parent were doing."""
 
     def __repr__(self) -> str:
@@ -113,7 +115,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def policies() -> list[Policy]:
-    """The living policies, oldest first. They are held weakly: one that nobody uses any more is gone."""
+    """The living policies, oldest first.
+
+    They are held weakly: one that nobody uses any more is gone.
+    """
     return list[Policy](living.living())
 
 
@@ -126,7 +131,9 @@ def policy_of(fn: Callable[..., object]) -> Policy | None:
 class Bracket(Protocol):
     """A policy, or one key of it, whose calls have a beginning and an end."""
 
-    def close_call(self, ticket: Any, began: float, error: BaseException | None, said: str | None) -> None:
+    def close_call(
+        self, ticket: Any, began: float, error: BaseException | None, said: str | None
+    ) -> None:
         """A call is over; *said* is ``"fail"`` or ``"ignore"`` if it was told so."""
 
     def lose_call(self, ticket: Any) -> None:
@@ -158,7 +165,10 @@ class Call:
         self._say("ignore")
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the call; *error* is judged as if a block had raised it. Closing twice does nothing."""
+        """End the call; *error* is judged as if a block had raised it.
+
+        Closing twice does nothing.
+        """
         if error is not None and not isinstance(error, BaseException):
             refuse_type("error", error, "an exception or None")
         try:
@@ -173,14 +183,22 @@ class Call:
         self._entered = True
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close(error)
 
@@ -204,12 +222,24 @@ class _Block:
         self.ended = False
         self.token = _blocks.set(self)
 
+    def leave(self) -> bool:
+        """End the block; false where a child task sees its parent's, which it may not end."""
+        try:
+            _blocks.reset(self.token)
+        except ValueError:
+            return False
+        self.ended = True
+        return True
+
 
 _blocks: ContextVar[_Block | None] = ContextVar("resilient.blocks", default=None)
 
 
 class Blocks(abc.ABC):
-    """``with policy as call:`` by `admit`: the open blocks are kept in the context that began them."""
+    """``with policy as call:`` by `admit`.
+
+    The open blocks are kept in the context that began them.
+    """
 
     @abc.abstractmethod
     def admit(self) -> Call:
@@ -218,14 +248,22 @@ class Blocks(abc.ABC):
     def __enter__(self) -> Call:
         return _Block(self, self.admit(), _blocks.get()).call
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._end_block(error)
 
     async def __aenter__(self) -> Call:
         return self.__enter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._end_block(error)
 
@@ -233,16 +271,11 @@ class Blocks(abc.ABC):
         top = block = _blocks.get()
         while block is not None and (block.owner is not self or block.ended):
             block = block.outer
-        try:
-            if block is None:
-                raise ValueError
-            _blocks.reset(block.token)  # a child task sees its parent's block, but may not end it
-        except ValueError:
+        if block is None or not block.leave():
             raise RuntimeError(
-                f"{self!r}: this block began in another context; where a call begins and ends in different "
-                "tasks or contexts, write `call = policy.admit()` and `call.close(error)`"
-            ) from None
+                f"{self!r}: this block began in another context; where a call begins and ends in "
+                "different tasks or contexts, write `call = policy.admit()` and `call.close(error)`"
+            )
         if block is not top:
             _blocks.set(top)  # those inside it are still open
-        block.ended = True
         block.call.close(error)

@@ -66,7 +66,9 @@ def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:
         raise TypeError("pipeline() needs at least one policy")
     members: list[Guarding] = []
     for policy in policies:
-        if not (isinstance(policy, Policy) and hasattr(policy, "guard_async")) or isinstance(policy, type):
+        if not (isinstance(policy, Policy) and hasattr(policy, "guard_async")) or isinstance(
+            policy, type
+        ):
             instead = ": write it with parentheses and its arguments" if callable(policy) else ""
             raise TypeError(f"pipeline() takes policies, not {policy!r}{instead}")
         members.append(cast("Guarding", policy))

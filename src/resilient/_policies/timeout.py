@@ -15,7 +15,10 @@ from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 
 @dataclass(frozen=True, slots=True)
 class TimeoutStats:
-    """Totals of a timeout: ``expired`` calls were cut short, ``not_started`` ones had no time left to begin."""
+    """Totals of a timeout.
+
+    ``expired`` calls were cut short, ``not_started`` ones had no time left to begin.
+    """
 
     name: str
     calls: int
@@ -73,8 +76,8 @@ class Timeout(PolicyBase):
 def timeout(seconds: Seconds | None, *, name: str | None = None) -> Timeout:
     """Limit every call of a function: a policy that opens a fresh `deadline` for each.
 
-    **On a sync function in a plain thread nothing is interrupted**: the call runs to its end, and its
-    result counts; only what looks at the deadline inside it (policies, `remaining`,
+    **On a sync function in a plain thread nothing is interrupted**: the call runs to its end, and
+    its result counts; only what looks at the deadline inside it (policies, `remaining`,
     ``Deadline.check``) takes notice. In async code the call is cancelled at its next wait.
 
     Args:
@@ -86,5 +89,7 @@ def timeout(seconds: Seconds | None, *, name: str | None = None) -> Timeout:
             was no time left to begin it, by this limit or one around it.
     """
     if callable(seconds):
-        raise TypeError(f"seconds must be a number, not {seconds!r}: write @timeout(0.3), with parentheses")
+        raise TypeError(
+            f"seconds must be a number, not {seconds!r}: write @timeout(0.3), with parentheses"
+        )
     return Timeout(text("name", name, instead="timeout(0.3)"), limit_of(seconds))

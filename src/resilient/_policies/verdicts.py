@@ -8,7 +8,10 @@ from resilient.errors import DeadlineExceeded, Rejected
 
 
 def known(error: BaseException) -> Verdict | None:
-    """*Ignored* if the call was not made; *failure* if a time limit of ours cut it short; else nothing."""
+    """*Ignored* if the call was not made.
+
+    *failure* if a time limit of ours cut it short; else nothing.
+    """
     if isinstance(error, (Rejected, CoroutineReturned)):
         return Verdict.IGNORED
     if isinstance(error, DeadlineExceeded):

@@ -20,8 +20,9 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Monotonic seconds."""
+        ...
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /) -> None:
         """Let *seconds* pass in this thread."""
 
     def wait(self, event: threading.Event, until: float) -> None:
@@ -57,7 +58,7 @@ def wait(event: threading.Event, until: float) -> None:
 @contextmanager
 def install(clock: Clock) -> Iterator[None]:
     """Let all time come from *clock* inside the block."""
-    global _clock, now  # noqa: PLW0603  # the seam itself: one reference for all
+    global _clock, now  # the seam itself: one reference for all
     before = _clock, now
     _clock, now = clock, clock.now
     try:

@@ -23,9 +23,11 @@ class Guarding(Protocol):
 
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """A bare wrapper for the sync *fn*."""
+        ...
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """A bare wrapper for the async *fn*, itself an ``async def``."""
+        ...
 
     def adopt(self, name: str) -> None:
         """Take *name* if there is none yet."""
@@ -50,7 +52,11 @@ def wrap(policy: Guarding, fn: Callable[P, R]) -> Callable[P, R]:
 
 def guarded(policy: Guarding, fn: AnyFunction) -> AnyFunction:
     """A bare wrapper, sync or async as *fn* is: enough for one call."""
-    if type(fn) is FunctionType and not fn.__code__.co_flags & _GENERATOR and "__wrapped__" not in fn.__dict__:
+    if (
+        type(fn) is FunctionType
+        and not fn.__code__.co_flags & _GENERATOR
+        and "__wrapped__" not in fn.__dict__
+    ):
         is_async = bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
     else:
         check_function(fn)
@@ -61,18 +67,26 @@ def guarded(policy: Guarding, fn: AnyFunction) -> AnyFunction:
 
 
 def innermost(fn: AnyFunction) -> AnyFunction:
-    """The function below the wrappers of policies: the same, however often it is wrapped for a call."""
+    """The function below the wrappers of policies.
+
+    The same, however often it is wrapped for a call.
+    """
     while (inner := getattr(fn, "guards", None)) is not None:
         fn = inner
     return fn
 
 
 def is_coroutine_function(fn: object) -> bool:
-    """Whether calling *fn* makes a coroutine: functions, partials, objects with an async ``__call__``."""
+    """Whether calling *fn* makes a coroutine.
+
+    Functions, partials, objects with an async ``__call__``.
+    """
     while isinstance(fn, functools.partial):
         fn = fn.func
     return inspect.iscoroutinefunction(fn) or (
-        not inspect.isroutine(fn) and not isinstance(fn, type) and inspect.iscoroutinefunction(_call_of(fn))
+        not inspect.isroutine(fn)
+        and not isinstance(fn, type)
+        and inspect.iscoroutinefunction(_call_of(fn))
     )
 
 
@@ -98,7 +112,11 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 def check_function(fn: object) -> None:
     """Refuse what can't be guarded by a call around it, and say what to write."""
     if not callable(fn):
-        instead = " (write @classmethod above, the policy below it)" if isinstance(fn, classmethod) else ""
+        instead = (
+            " (write @classmethod above, the policy below it)"
+            if isinstance(fn, classmethod)
+            else ""
+        )
         raise TypeError(f"a policy guards functions, not {fn!r}{instead}")
     inner: object = fn
     while isinstance(inner, functools.partial):
@@ -106,8 +124,8 @@ def check_function(fn: object) -> None:
     for one in (inner, _call_of(inner)):
         if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
             raise TypeError(
-                f"{_name(fn)} is a generator function: its body runs after the call is over. Guard the call "
-                "that opens the stream, or use `with policy.admit():` inside"
+                f"{_name(fn)} is a generator function: its body runs after the call is over. "
+                "Guard the call that opens the stream, or use `with policy.admit():` inside"
             )
     if _made_by_contextmanager(inner):
         raise TypeError(
@@ -121,7 +139,7 @@ def _made_by_contextmanager(fn: object) -> bool:
 
 
 def _call_of(fn: object) -> object:
-    return getattr(type(fn), "__call__", None)
+    return getattr(type(fn), "__call__", None)  # noqa: B004  # the method itself is wanted
 
 
 def _name(fn: object) -> str:

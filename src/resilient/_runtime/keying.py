@@ -36,11 +36,15 @@ def hashable(key: Hashable) -> Hashable:
     try:
         hash(key)
     except TypeError as error:
-        raise TypeError(f"key must be hashable, not {key!r}: return a string, a number or a tuple of these") from error
+        raise TypeError(
+            f"key must be hashable, not {key!r}: return a string, a number or a tuple of these"
+        ) from error
     return key
 
 
-def arguments_key(fn: Callable[..., object], args: Arguments, kwargs: Mapping[str, Any]) -> Hashable:
+def arguments_key(
+    fn: Callable[..., object], args: Arguments, kwargs: Mapping[str, Any]
+) -> Hashable:
     """The key of a call as it is written: the function, and the arguments with their types.
 
     1, True and "1" differ, in tuples as well; the order of keyword arguments does not matter.
@@ -48,11 +52,18 @@ def arguments_key(fn: Callable[..., object], args: Arguments, kwargs: Mapping[st
     Raises:
         TypeError: one of them can't be hashed.
     """
-    key = (fn, tuple(map(_typed, args)), tuple((name, _typed(kwargs[name])) for name in sorted(kwargs)))
+    key = (
+        fn,
+        tuple(map(_typed, args)),
+        tuple((name, _typed(kwargs[name])) for name in sorted(kwargs)),
+    )
     try:
         hash(key)
     except TypeError as error:
-        raise TypeError(f"the arguments of {fn!r} can't be hashed ({error}): pass key= to say which calls are the same") from error
+        raise TypeError(
+            f"the arguments of {fn!r} can't be hashed ({error}): "
+            "pass key= to say which calls are the same"
+        ) from error
     return key
 
 

@@ -11,7 +11,7 @@ import sys
 import weakref
 from asyncio import CancelledError, current_task
 from asyncio.events import _get_running_loop as running_loop  # public since 3.7 under this name
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resilient._core.deadline import Entry, TimerQueue
@@ -33,6 +33,7 @@ __all__ = [
     "running_loop",
     "sleep",
     "trio_others_cancelled",
+    "trio_reading",
     "trio_task",
 ]
 
@@ -93,11 +94,14 @@ class LoopState:
 
 
 def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
-    """The state of *loop*, kept in an attribute of it: a table of ours would keep closed loops alive."""
+    """The state of *loop*, kept in an attribute of it.
+
+    A table of ours would keep closed loops alive.
+    """
     try:
-        return loop._resilient  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
+        return loop._resilient  # type: ignore[attr-defined, no-any-return]
     except AttributeError:
-        state = loop._resilient = LoopState(loop)  # type: ignore[attr-defined]  # noqa: SLF001
+        state = loop._resilient = LoopState(loop)  # type: ignore[attr-defined]
         return state
 
 
@@ -128,6 +132,13 @@ def is_cancellation(error: BaseException) -> bool:
     return trio is not None and isinstance(error, trio.Cancelled)
 
 
+def trio_reading() -> Callable[[], float]:
+    """How to read the clock of this run of trio, also from other threads."""
+    import trio  # noqa: PLC0415  # loaded already: we are inside it
+
+    return trio.lowlevel.current_clock().current_time
+
+
 def trio_others_cancelled(
     task: trio.lowlevel.Task, fired: Collection[trio.CancelScope], ours: Collection[object]
 ) -> bool:
@@ -137,12 +148,12 @@ def trio_others_cancelled(
     another, such as that of a nursery whose body was, has inherited the other's reason.
     """
     reasons = [getattr(scope, "_cancel_reason", None) for scope in fired]
-    status: Any = task._cancel_status  # noqa: SLF001  # see above
+    status: Any = task._cancel_status  # see above
     while status is not None:
-        scope = status._scope  # noqa: SLF001
+        scope = status._scope
         if scope not in ours and scope.cancel_called:
             inherited = any(getattr(scope, "_cancel_reason", None) is reason for reason in reasons)
             if not inherited or not math.isinf(scope.deadline):
                 return True
-        status = None if scope.shield else status._parent  # noqa: SLF001
+        status = None if scope.shield else status._parent
     return False

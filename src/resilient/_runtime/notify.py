@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 log: Final = logging.getLogger("resilient")
 E = TypeVar("E", bound="Told")
@@ -56,7 +56,12 @@ class Subscription:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _tell(self, event: Told, context: Context) -> None:
@@ -67,7 +72,9 @@ class Subscription:
         except Exception:
             if not self._complained:
                 self._complained = True
-                log.exception("listener %r failed; its further errors are not logged", self._listener)
+                log.exception(
+                    "listener %r failed; its further errors are not logged", self._listener
+                )
 
 
 def subscribe(listener: Callable[[E], object], *types: type[E]) -> Subscription:
@@ -81,8 +88,12 @@ def subscribe(listener: Callable[[E], object], *types: type[E]) -> Subscription:
     Raises:
         TypeError: *listener* is a coroutine function, or no function; nobody would await it.
     """
-    asks = listener if inspect.isroutine(listener) else getattr(type(listener), "__call__", None)
-    if not callable(listener) or inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(asks):
+    asks = listener if inspect.isroutine(listener) else _call_of(listener)
+    if (
+        not callable(listener)
+        or inspect.iscoroutinefunction(listener)
+        or inspect.iscoroutinefunction(asks)
+    ):
         raise TypeError(f"listener must be a plain function of one event, not {listener!r}")
     for kind in types:
         if not isinstance(kind, type):
@@ -97,6 +108,10 @@ def _change(how: Callable[[tuple[Subscription, ...]], tuple[Subscription, ...]])
     with _changing:
         _subscriptions = how(_subscriptions)
         listening = bool(_subscriptions)
+
+
+def _call_of(listener: object) -> object:
+    return getattr(type(listener), "__call__", None)  # noqa: B004  # the method itself is wanted
 
 
 class Outbox:
@@ -114,7 +129,10 @@ class Outbox:
         self._queue.append((event, copy_context()))
 
     def deliver(self) -> None:
-        """Tell what is kept; call it under no lock. If another thread is at it, it tells this, too."""
+        """Tell what is kept; call it under no lock.
+
+        If another thread is at it, it tells this, too.
+        """
         while self._queue:
             busy = self._busy
             if not busy.acquire(blocking=False):
@@ -123,7 +141,7 @@ class Outbox:
                 while self._queue:
                     event, context = self._queue.popleft()
                     for subscription in _subscriptions:
-                        subscription._tell(event, context)  # noqa: SLF001  # one module, two classes
+                        subscription._tell(event, context)  # one module, two classes
             finally:
                 busy.release()
 
@@ -140,7 +158,7 @@ def _after_in_child() -> None:
     global _changing  # noqa: PLW0603  # may have been held by a thread that is not in the child
     _changing = threading.Lock()
     for outbox in list(_outboxes):
-        outbox._forked()  # noqa: SLF001  # one module
+        outbox._forked()  # one module
 
 
 if hasattr(os, "register_at_fork"):
@@ -149,4 +167,6 @@ if hasattr(os, "register_at_fork"):
 
 def predicate_failed(predicate: object, fault: Exception) -> None:
     """Say in the log that a predicate of a policy raised."""
-    log.error("the predicate %r failed; its further errors are not logged", predicate, exc_info=fault)
+    log.error(
+        "the predicate %r failed; its further errors are not logged", predicate, exc_info=fault
+    )

@@ -77,13 +77,23 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 def _breakers(named: dict[str, list[Breaker]]) -> Iterator[Metric]:
     calls = _counter("breaker_calls", "Calls that ended, by outcome.", "outcome")
     slow = _counter("breaker_slow_calls", "Calls that lasted longer than the limit for slow ones.")
-    rejected = _counter("breaker_rejected_calls", "Calls that were not made, by the state that rejected them.", "reason")
+    rejected = _counter(
+        "breaker_rejected_calls",
+        "Calls that were not made, by the state that rejected them.",
+        "reason",
+    )
     in_flight = _gauge("breaker_in_flight_calls", "Calls that have not ended.")
-    state = _gauge("breaker_state", "1 for the state that the breaker is in, 0 for the others.", "state")
+    state = _gauge(
+        "breaker_state", "1 for the state that the breaker is in, 0 for the others.", "state"
+    )
     transitions = _counter("breaker_transitions", "Changes of state, by the state entered.", "to")
     for name, breakers in named.items():
         stats, tallies = [one.stats() for one in breakers], [one.tallies() for one in breakers]
-        totals = (sum(s.successes for s in stats), sum(s.failures for s in stats), sum(s.ignored for s in stats))
+        totals = (
+            sum(s.successes for s in stats),
+            sum(s.failures for s in stats),
+            sum(s.ignored for s in stats),
+        )
         for outcome, total in zip(OUTCOMES, totals, strict=True):
             calls.add_metric((name, outcome), total)
         slow.add_metric((name,), sum(s.slow for s in stats))
@@ -93,7 +103,9 @@ def _breakers(named: dict[str, list[Breaker]]) -> Iterator[Metric]:
         worst = next(one for one in WORST if any(s.state is one for s in stats))
         for one in BreakerState:
             state.add_metric((name, one.value), one is worst)
-            transitions.add_metric((name, one.value), sum(t.transitions.get(one, 0) for t in tallies))
+            transitions.add_metric(
+                (name, one.value), sum(t.transitions.get(one, 0) for t in tallies)
+            )
     yield from (calls, slow, rejected, in_flight, state, transitions)
 
 
@@ -101,7 +113,11 @@ def _retries(named: dict[str, list[Retry]]) -> Iterator[Metric]:
     calls = _counter("retry_calls", "Calls, however often they were tried.")
     retries = _counter("retry_retries", "Attempts after the first.")
     recovered = _counter("retry_recovered_calls", "Calls that succeeded after a retry.")
-    gave_up = _counter("retry_gave_up_calls", "Calls that failed in the end, by the reason for not trying again.", "reason")
+    gave_up = _counter(
+        "retry_gave_up_calls",
+        "Calls that failed in the end, by the reason for not trying again.",
+        "reason",
+    )
     for name, group in named.items():
         stats = [one.stats() for one in group]
         calls.add_metric((name,), sum(s.calls for s in stats))
@@ -113,7 +129,9 @@ def _retries(named: dict[str, list[Retry]]) -> Iterator[Metric]:
 
 
 def _timeouts(named: dict[str, list[Timeout]]) -> Iterator[Metric]:
-    blocks = CounterMetricFamily("resilient_deadline_expired_blocks", "Blocks of deadline() that were cut short.")
+    blocks = CounterMetricFamily(
+        "resilient_deadline_expired_blocks", "Blocks of deadline() that were cut short."
+    )
     with _one_scrape:
         blocks.add_metric((), expired_blocks.read())
     calls = _counter("timeout_calls", "Calls under a timeout.")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from resilient.testing.virtual import VirtualTime, virtual_time as virtual_time_block
+from resilient.testing.virtual import VirtualTime
+from resilient.testing.virtual import virtual_time as virtual_time_block
 
 
 @pytest.fixture

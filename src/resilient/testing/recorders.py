@@ -29,7 +29,10 @@ def fresh() -> Iterator[None]:
 
 @contextmanager
 def record(*types: type[E]) -> Iterator[list[E]]:
-    """Keep the events of *types* (of all, if none is given): yields the list, which grows while the block lasts."""
+    """Keep the events of *types* (of all, if none is given).
+
+    Yields the list, which grows while the block lasts.
+    """
     events: list[E] = []
     with subscribe(events.append, *types):
         yield events

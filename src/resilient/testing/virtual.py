@@ -8,11 +8,12 @@ import random
 import selectors
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, final
 
-from resilient._core.checks import Seconds, seconds as check_seconds
+from resilient._core.checks import Seconds
+from resilient._core.checks import seconds as check_seconds
 from resilient._runtime import clock, dice
 from resilient.testing.recorders import fresh as fresh_policies
 
@@ -53,13 +54,17 @@ class VirtualTime:
                 self._passed_at += length
         self._wake()
 
-    def run(self, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
         """Run *fn* on an asyncio loop that jumps to its next timer whenever nothing is ready.
 
-        While a ``to_thread`` call is out the loop waits for it instead. Sockets are not for virtual time.
+        While a ``to_thread`` call is out the loop waits for it instead. Sockets are not for
+        virtual time.
 
         Raises:
-            RuntimeError: nothing is ready, no timer is set and no other thread lives: it would wait for ever.
+            RuntimeError: nothing is ready, no timer is set and no other thread lives: it would
+                wait for ever.
         """
 
         async def main() -> R:
@@ -72,7 +77,10 @@ class VirtualTime:
             return runner.run(main())
 
     def trio_clock(self) -> MockClock:
-        """A clock for ``trio.run(..., clock=...)``: it jumps when all tasks wait, and this time follows it."""
+        """A clock for ``trio.run(..., clock=...)``.
+
+        It jumps when all tasks wait, and this time follows it.
+        """
         from trio.testing import MockClock  # noqa: PLC0415  # only where trio is
 
         with self._changing:
@@ -150,7 +158,10 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return future
 
     def jump(self, timeout: float | None) -> bool:
-        """Nothing is ready for *timeout* seconds: let them pass; false if something outside must be waited for."""
+        """Nothing is ready for *timeout* seconds: let them pass.
+
+        False if something outside must be waited for.
+        """
         if self._out or self._workers():
             return False
         if timeout is None:
@@ -186,8 +197,9 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
 
     It starts at the next whole second after the present reading. A sleep of a sync policy
     advances it at once; `VirtualTime.run` runs async code on a loop that follows it; on trio, give
-    ``trio.run`` the clock of `VirtualTime.trio_clock`. Policies without an ``rng`` of their own draw from
-    ``random.Random(seed)``. On leaving, the clock steps back: policies take that as one that stood still.
+    ``trio.run`` the clock of `VirtualTime.trio_clock`. Policies without an ``rng`` of their own
+    draw from ``random.Random(seed)``. On leaving, the clock steps back: policies take that as one
+    that stood still.
 
     Args:
         seed: of the dice.

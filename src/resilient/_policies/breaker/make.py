@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from resilient._core.breaker import BreakerRule, BreakerState
-from resilient._core.checks import Seconds, function, number, refuse, refuse_type, seconds, text, whole
+from resilient._core.checks import (
+    Seconds,
+    function,
+    number,
+    refuse,
+    refuse_type,
+    seconds,
+    text,
+    whole,
+)
 from resilient._core.matching import Judge
 from resilient._policies.backoff import Backoff, backoff
 from resilient._policies.breaker.shell import Breaker, Settings
@@ -47,39 +56,51 @@ def breaker(
 
     Args:
         name: what errors, events and metrics call it; else that of the first function it decorates.
-        consecutive_failures: opens after so many in a row, at least 1; ``None`` turns this watch off.
-        failure_rate: opens at this share of failures in the window, in (0, 1]; ``None`` turns it off.
-        slow: seconds; a call that lasts longer is slow. ``None`` turns the watch for slow calls off.
+        consecutive_failures: opens after so many in a row, at least 1; ``None`` turns this watch
+            off.
+        failure_rate: opens at this share of failures in the window, in (0, 1]; ``None`` turns it
+            off.
+        slow: seconds; a call that lasts longer is slow. ``None`` turns the watch for slow calls
+            off.
         slow_rate: opens at this share of slow calls in the window, in (0, 1].
         window: seconds that the rates look back, above 0.
         window_calls: let the rates look at the last so many calls instead; at least 1.
-        minimum: calls the window must hold before a rate is judged, at least 1; at most ``window_calls``.
-        cooldown: how long it stays open: seconds, or a backoff whose n-th delay is for the n-th opening in a row.
+        minimum: calls the window must hold before a rate is judged, at least 1; at most
+            ``window_calls``.
+        cooldown: how long it stays open: seconds, or a backoff whose n-th delay is for the n-th
+            opening in a row.
         probes: calls that half-open lets through to find out, at least 1.
         probe_lease: seconds, above 0; a probe that has not reported by then counts as a failure.
         on: which exceptions are failures. Any other means that the dependency answered: success.
-        ignore: which exceptions count nowhere. So do cancellation, and calls that an inner policy did not
-            make (`Rejected`, `DeadlineExceeded` with ``started`` false).
+        ignore: which exceptions count nowhere. So do cancellation, and calls that an inner policy
+            did not make (`Rejected`, `DeadlineExceeded` with ``started`` false).
         on_result: a predicate on the result; true makes it a failure.
         key: a function of the call's arguments, or the name of a parameter: one state for each key.
-        max_keys: how many keys are kept, at least 1: the least recently used idle and healthy one goes first.
+        max_keys: how many keys are kept, at least 1: the least recently used idle and healthy one
+            goes first.
         initial: the state to begin with, not HALF_OPEN. OPEN begins its cooldown at once.
 
     Raises:
         ValueError: an argument is out of its range, or every watch is off.
         CircuitOpen: from a guarded call that is turned away.
 
-    A call that is cancelled because a `deadline` or `timeout` around it expired is a failure (if *slow* is
+    A call that is cancelled because a `deadline` or `timeout` around it expired is a failure (if
+    *slow* is
     given: when it had lasted longer than that); any other cancellation counts nowhere.
 
     Source:
         M. T. Nygard, *Release It!*, 2nd ed. (2018), ch. 5, "Circuit Breaker"; the window and the
-        slow-call rate are resilience4j's, generations gobreaker's, the early verdict of the probes cockatiel's.
+        slow-call rate are resilience4j's, generations gobreaker's, the early verdict of the probes
+        cockatiel's.
     """
     text("name", name, instead="@breaker()")
     rule = BreakerRule(
-        consecutive_failures=None if consecutive_failures is None else whole("consecutive_failures", consecutive_failures),
-        failure_rate=None if failure_rate is None else number("failure_rate", failure_rate, above=0, most=1),
+        consecutive_failures=None
+        if consecutive_failures is None
+        else whole("consecutive_failures", consecutive_failures),
+        failure_rate=None
+        if failure_rate is None
+        else number("failure_rate", failure_rate, above=0, most=1),
         slow=None if slow is None else seconds("slow", slow),
         slow_rate=number("slow_rate", slow_rate, above=0, most=1),
         window=seconds("window", window, above=0),
@@ -90,7 +111,9 @@ def breaker(
         probe_lease=seconds("probe_lease", probe_lease, above=0),
     )
     if rule.consecutive_failures is None and rule.failure_rate is None and rule.slow is None:
-        raise ValueError("consecutive_failures, failure_rate and slow are all None: nothing would ever open it")
+        raise ValueError(
+            "consecutive_failures, failure_rate and slow are all None: nothing would ever open it"
+        )
     if not isinstance(initial, BreakerState):
         refuse_type("initial", initial, "a BreakerState")
     if initial is BreakerState.HALF_OPEN:

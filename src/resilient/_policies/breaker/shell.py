@@ -41,7 +41,10 @@ R = TypeVar("R")
 
 Ticket = tuple[BreakerCore, Permit]
 TOTALS = ("calls", "successes", "failures", "slow", "ignored", "rejected", "opened")
-WORST = tuple(BreakerState(word) for word in ("forced_open", "open", "half_open", "metrics_only", "disabled", "closed"))
+WORST = tuple(
+    BreakerState(word)
+    for word in ("forced_open", "open", "half_open", "metrics_only", "disabled", "closed")
+)
 """The states of a keyed breaker's keys, worst first: its own is the worst of them."""
 
 
@@ -67,7 +70,10 @@ class BreakerTallies:
 
     def add(self, core: BreakerCore) -> None:
         """Add what *core* has counted."""
-        for mine, more in ((self.rejections, core.rejections), (self.transitions, core.transitions)):
+        for mine, more in (
+            (self.rejections, core.rejections),
+            (self.transitions, core.transitions),
+        ):
             for state, count in more.items():
                 mine[state] = mine.get(state, 0) + count
 
@@ -78,13 +84,18 @@ class Controls(Blocks):
     @property
     @abc.abstractmethod
     def state(self) -> BreakerState:
-        """The state. OPEN reads as OPEN until a call comes, however long ago the cooldown ended:
-        nothing but calls moves the machine.
+        """The state.
+
+        OPEN reads as OPEN until a call comes, however long ago the cooldown ended: nothing but
+        calls moves the machine.
         """
 
     @abc.abstractmethod
     def stats(self) -> BreakerStats:
-        """A snapshot. ``state`` and ``retry_after`` read as in `state`: no timer moves the machine."""
+        """A snapshot. ``state`` and ``retry_after`` read as in `state`.
+
+        No timer moves the machine.
+        """
 
     @abc.abstractmethod
     def _turn(self, state: BreakerState, how: str) -> None: ...
@@ -111,7 +122,8 @@ class Breaker(PolicyBase, Controls):
     """Stops calling a dependency that keeps failing; `breaker` makes it.
 
     Decorates functions, sync and async; guards blocks, ``with payments as call:``; and hands
-    out single calls, `admit`. With ``key=`` there is one state for each key; `of` is the handle of one.
+    out single calls, `admit`. With ``key=`` there is one state for each key; `of` is the handle of
+    one.
     """
 
     kind = "breaker"
@@ -143,7 +155,9 @@ class Breaker(PolicyBase, Controls):
         """
         return Call(self, self._enter(self._unkeyed("admit()"), None), clock.now())
 
-    def close_call(self, ticket: Ticket, began: float, error: BaseException | None, said: str | None) -> None:
+    def close_call(
+        self, ticket: Ticket, began: float, error: BaseException | None, said: str | None
+    ) -> None:
         """See `Call.close`."""
         if said is not None:
             verdict = Verdict.FAILURE if said == "fail" else Verdict.IGNORED
@@ -176,12 +190,19 @@ class Breaker(PolicyBase, Controls):
             self._drain(now)
             if self._keys is None:
                 return self._unkeyed("stats()").stats(self.name, now)
-            return _sum(self.name, self._future, [core.stats("", now) for core in self._keys.states()], self._gone)
+            return _sum(
+                self.name,
+                self._future,
+                [core.stats("", now) for core in self._keys.states()],
+                self._gone,
+            )
 
     def tallies(self) -> BreakerTallies:
         """Rejections and transitions by state, over all keys: for metrics."""
         with self._lock:
-            sums = BreakerTallies(dict(self._gone_tallies.rejections), dict(self._gone_tallies.transitions))
+            sums = BreakerTallies(
+                dict(self._gone_tallies.rejections), dict(self._gone_tallies.transitions)
+            )
             for core in self._cores():
                 sums.add(core)
             return sums
@@ -298,7 +319,9 @@ class Breaker(PolicyBase, Controls):
             raise CircuitOpen(self.name, answer.retry_after, answer.reason, answer.why)
         return core, answer
 
-    def _settle(self, core: BreakerCore, permit: Permit, verdict: Verdict, now: float, lasted: float) -> None:
+    def _settle(
+        self, core: BreakerCore, permit: Permit, verdict: Verdict, now: float, lasted: float
+    ) -> None:
         u = self._settings.cooldown.draw()
         with self._lock:
             self._drain(now)
@@ -308,16 +331,24 @@ class Breaker(PolicyBase, Controls):
         if moved is not None:
             self.outbox.deliver()
 
-    def _returned(self, core: BreakerCore, permit: Permit, result: object, now: float, lasted: float) -> None:
+    def _returned(
+        self, core: BreakerCore, permit: Permit, result: object, now: float, lasted: float
+    ) -> None:
         unwanted = self._settings.on_result
-        verdict = Verdict.SUCCESS if unwanted is None else self._settings.judge.result(unwanted, result)
+        verdict = (
+            Verdict.SUCCESS if unwanted is None else self._settings.judge.result(unwanted, result)
+        )
         self._settle(core, permit, verdict, now, lasted)
 
-    def _raised(self, core: BreakerCore, permit: Permit, error: BaseException, began: float) -> None:
+    def _raised(
+        self, core: BreakerCore, permit: Permit, error: BaseException, began: float
+    ) -> None:
         now = clock.now()
         if isinstance(error, Exception):
             verdict = self._settings.judge.error(error)
-        elif isinstance(error, GeneratorExit):  # perhaps from the garbage collector, which may be anywhere
+        elif isinstance(
+            error, GeneratorExit
+        ):  # perhaps from the garbage collector, which may be anywhere
             self._lost.append((core, permit))
             return
         elif cut_by(error) is not None and (math.isinf(self._slow) or now - began > self._slow):
@@ -342,7 +373,9 @@ class Breaker(PolicyBase, Controls):
                 self._turn_core(core, state, how, now, u)
         self.outbox.deliver()
 
-    def _turn_core(self, core: BreakerCore, state: BreakerState, how: str, now: float, u: float) -> None:
+    def _turn_core(
+        self, core: BreakerCore, state: BreakerState, how: str, now: float, u: float
+    ) -> None:
         moved = core.turn(state, how, now, u)
         if moved is not None and notify.listening:
             self.outbox.put(self._event(core, moved))
@@ -385,13 +418,26 @@ class Breaker(PolicyBase, Controls):
     def _event(self, core: BreakerCore, moved: Moved) -> Event:
         if isinstance(moved, Transition):
             return StateChanged(
-                policy=self.name, kind=self.kind, at=moved.at, key=core.key, old=moved.old, new=moved.new, reason=moved.why.watch
+                policy=self.name,
+                kind=self.kind,
+                at=moved.at,
+                key=core.key,
+                old=moved.old,
+                new=moved.new,
+                reason=moved.why.watch,
             )
-        return WouldHaveOpened(policy=self.name, kind=self.kind, at=moved.at, key=core.key, reason=moved.why.watch)
+        return WouldHaveOpened(
+            policy=self.name, kind=self.kind, at=moved.at, key=core.key, reason=moved.why.watch
+        )
 
     def _rejection(self, core: BreakerCore, refusal: Refusal, now: float) -> Event:
         return CallRejected(
-            policy=self.name, kind=self.kind, at=now, key=core.key, reason=refusal.reason, retry_after=refusal.retry_after
+            policy=self.name,
+            kind=self.kind,
+            at=now,
+            key=core.key,
+            reason=refusal.reason,
+            retry_after=refusal.retry_after,
         )
 
 
@@ -463,8 +509,12 @@ class BreakerOfKey(Controls):
         return f"<{self._breaker!r} of {self._key!r}>"
 
 
-def _sum(name: str, future: BreakerState, each: list[BreakerStats], gone: dict[str, int]) -> BreakerStats:
-    totals = {total: past + sum(getattr(stats, total) for stats in each) for total, past in gone.items()}
+def _sum(
+    name: str, future: BreakerState, each: list[BreakerStats], gone: dict[str, int]
+) -> BreakerStats:
+    totals = {
+        total: past + sum(getattr(stats, total) for stats in each) for total, past in gone.items()
+    }
     states = {stats.state for stats in each} or {future}
     return BreakerStats(
         name=name,

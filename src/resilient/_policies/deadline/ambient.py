@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar, cast
 
-from resilient._core.checks import Seconds, refuse_type, seconds as check_seconds, text
+from resilient._core.checks import Seconds, text
+from resilient._core.checks import seconds as check_seconds
 from resilient._policies.deadline.block import KIND, Deadline, ambient, limit_of
 from resilient._runtime.decorate import check_function, is_coroutine_function
-from resilient.errors import DeadlineExceeded
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +44,9 @@ def deadline(seconds: Seconds | None, *, name: str | None = None) -> Deadline:
         body is that of `asyncio.timeout` and of `trio.CancelScope`.
     """
     if callable(seconds):
-        raise TypeError(f"deadline() limits a block; to limit a function write @timeout(0.3) over {seconds!r}")
+        raise TypeError(
+            f"deadline() limits a block; to limit a function write @timeout(0.3) over {seconds!r}"
+        )
     return Deadline(limit_of(seconds), text("name", name, instead="deadline(0.5)") or KIND)
 
 
@@ -81,7 +83,9 @@ def remaining(at_most: Seconds = math.inf) -> float:
 
 
 def not_expired(policy: str, now: float) -> Deadline | None:
-    """The deadline here, if there is one; refuse on behalf of *policy* if nothing of it is left at *now*.
+    """The deadline here, if there is one.
+
+    Refuse on behalf of *policy* if nothing of it is left at *now*.
 
     Raises:
         DeadlineExceeded: with ``started`` false.

@@ -13,10 +13,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
-from resilient._core.checks import Seconds, seconds as check_seconds
+from resilient._core.checks import Seconds
+from resilient._core.checks import seconds as check_seconds
 from resilient._core.deadline import Entry
 from resilient._core.tally import Tally
 from resilient._runtime import clock, loops, notify
@@ -26,9 +28,9 @@ from resilient.events import DeadlineExpired
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     import trio
-    from typing_extensions import Self
 
 KIND: Final = "deadline"
 ambient: ContextVar[Deadline | None] = ContextVar("resilient.deadline", default=None)
@@ -57,7 +59,7 @@ class Life(enum.Enum):
     ENDED = "is over"
 
 
-ALIVE: Final = frozenset({Life.OPEN, Life.FIRED})
+ALIVE: Final = (Life.OPEN, Life.FIRED)
 
 
 @final
@@ -74,14 +76,23 @@ class Deadline:
     """
 
     __slots__ = (
-        "__weakref__", "_at", "_bare", "_began", "_cancels", "_ended_at", "_entry", "_heirs", "_outer", "_owner", "_read", "_scope",
-        "_soon", "_spent", "_task", "_timers", "_token", "hides", "life", "name", "seconds",
+        "__weakref__", "_at", "_bare", "_began", "_cancels", "_ended_at", "_entry", "_heirs",
+        "_outer", "_owner", "_read", "_scope", "_soon", "_spent", "_task", "_timers", "_token",
+        "hides", "life", "name", "seconds",
     )  # fmt: skip
 
     _token: Token[Deadline | None]
     _timers: loops.Timers
 
-    def __init__(self, limit: float, name: str, owner: Owner | None = None, *, spent: float = 0.0, bare: bool = False) -> None:
+    def __init__(
+        self,
+        limit: float,
+        name: str,
+        owner: Owner | None = None,
+        *,
+        spent: float = 0.0,
+        bare: bool = False,
+    ) -> None:
         self.seconds, self.name, self._owner = limit, name, owner
         self._spent = spent  # seconds of the limit that were used before the block
         self._bare = bare  # a limit to be read only: it cancels nobody
@@ -92,14 +103,20 @@ class Deadline:
         self._task: Any = None  # who is cancelled: an asyncio or a trio task; in plain code nobody
         self._entry: Entry[loops.Due] | None = None
         self._scope: trio.CancelScope | None = None
-        self._soon: Callable[[Callable[[], object]], object] | None = None  # set while it is somebody's heir
-        self._heirs: dict[Deadline, None] | None = None  # blocks of other tasks that inherited this limit
+        self._soon: Callable[[Callable[[], object]], object] | None = (
+            None  # set while it is somebody's heir
+        )
+        self._heirs: dict[Deadline, None] | None = (
+            None  # blocks of other tasks that inherited this limit
+        )
 
     # The block.
 
     def __enter__(self) -> Self:
         if self.life is not Life.NEW:
-            raise RuntimeError(f"{self.name}: a deadline is used once; timeout() is the policy to reuse")
+            raise RuntimeError(
+                f"{self.name}: a deadline is used once; timeout() is the policy to reuse"
+            )
         loop = loops.running_loop()
         task: Any = None if loop is None else loops.current_task(loop)
         if task is None and (task := loops.trio_task()) is not None:
@@ -114,7 +131,10 @@ class Deadline:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool | None:
         fired = self.life is Life.FIRED
         self.life = Life.ENDED
@@ -137,7 +157,10 @@ class Deadline:
         return self.__enter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool | None:
         return self.__exit__(kind, error, trace)
 
@@ -161,7 +184,10 @@ class Deadline:
         return self._begun().left() <= 0
 
     def check(self) -> None:
-        """Raise `DeadlineExceeded` if it has expired: for long computations, and for plain threads."""
+        """Raise `DeadlineExceeded` if it has expired.
+
+        For long computations, and for plain threads.
+        """
         if self.expired:
             raise self.exceeded(self.name, started=True)
 
@@ -205,11 +231,19 @@ class Deadline:
         return best
 
     def left(self, now: float | None = None) -> float:
-        """Seconds until the earliest limit, negative when it has passed; *now* saves a look at the clock."""
+        """Seconds until the earliest limit, negative when it has passed.
+
+        *now* saves a look at the clock.
+        """
         if self._outer is None:
             return self._at - (now if now is not None and self._read == clock.now else self._read())
         binding = self.binding()
         return binding._at - binding._read()
+
+    def at_by(self, read: Callable[[], float]) -> float:
+        """The instant of the earliest limit, as a reading of the clock *read*."""
+        binding = self.binding()
+        return binding._at if binding._read == read else read() + binding._at - binding._read()
 
     def enforced_here(self) -> bool:
         """Whether this block, still open, cancels the very task that asks."""
@@ -225,10 +259,12 @@ class Deadline:
         return DeadlineExceeded(policy, binding.seconds, now - binding._began, started, ended_ago)
 
     def fired_scopes(self) -> Iterator[Deadline]:
-        """Those of the chain that are open and have cancelled their bodies, innermost first, hidden ones too."""
+        """Those of the chain that have cancelled their bodies, innermost first, hidden ones too."""
         one: Deadline | None = self
         while one is not None:
-            if one.life is Life.FIRED or (one.life is Life.OPEN and one._scope is not None and one._scope.cancel_called):
+            if one.life is Life.FIRED or (
+                one.life is Life.OPEN and one._scope is not None and one._scope.cancel_called
+            ):
                 yield one
             one = one._outer
 
@@ -275,7 +311,9 @@ class Deadline:
 
     def _begun(self) -> Self:
         if self.life is Life.NEW:
-            raise RuntimeError(f"{self.name}: a deadline begins at entry: write `with deadline(...) as limit:`")
+            raise RuntimeError(
+                f"{self.name}: a deadline begins at entry: write `with deadline(...) as limit:`"
+            )
         return self
 
     def _above(self) -> Iterator[Deadline]:
@@ -285,7 +323,9 @@ class Deadline:
             one = one._outer
 
     def _enforced_at(self) -> float:
-        """When this block itself must cancel: at its own limit, or at one inherited from another task.
+        """When this block itself must cancel.
+
+        At its own limit, or at one inherited from another task.
 
         What a block of the same task sets, that block sees to.
         """
@@ -294,7 +334,9 @@ class Deadline:
             if one._task is self._task and one.life in ALIVE:
                 break
             if one._at != math.inf:
-                at = min(at, one._at if one._read == self._read else self._read() + one._at - one._read())
+                at = min(
+                    at, one._at if one._read == self._read else self._read() + one._at - one._read()
+                )
         return at
 
     def _rearm(self) -> None:
@@ -326,10 +368,8 @@ class Deadline:
 
     def _follow(self) -> None:
         if self._soon is not None:
-            try:
+            with suppress(RuntimeError):  # the loop of that task is gone
                 self._soon(self._rearm)
-            except RuntimeError:  # the loop of that task is gone
-                pass
 
     # On asyncio.
 
@@ -365,9 +405,8 @@ class Deadline:
     def _enter_trio(self, task: Any) -> None:
         import trio  # noqa: PLC0415  # loaded already: we are inside it
 
-        now = trio.lowlevel.current_clock().current_time
-        self._read = now
-        self._begin(now())
+        self._read = loops.trio_reading()
+        self._begin(self._read())
         if self._bare:
             return
         self._task = task
@@ -406,7 +445,11 @@ class Deadline:
         outbox, kind = (_outbox, KIND) if owner is None else (owner.outbox, owner.kind)
         (expired_blocks if owner is None else owner.expired).up()
         if notify.listening:
-            outbox.put(DeadlineExpired(policy=self.name, kind=kind, at=self._ended_at, seconds=error.seconds))
+            outbox.put(
+                DeadlineExpired(
+                    policy=self.name, kind=kind, at=self._ended_at, seconds=error.seconds
+                )
+            )
             outbox.deliver()
         return error
 

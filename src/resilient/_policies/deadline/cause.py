@@ -22,7 +22,9 @@ def cut_by(error: BaseException) -> Deadline | None:
         return None
     if (task := loops.trio_task()) is not None:
         scopes = [one._scope for one in fired if one._scope is not None]
-        alone = bool(scopes) and not loops.trio_others_cancelled(task, scopes, set(innermost.scopes()))
+        alone = bool(scopes) and not loops.trio_others_cancelled(
+            task, scopes, set(innermost.scopes())
+        )
     else:
         alone = _alone_on_asyncio(fired)
     return fired[-1] if alone else None

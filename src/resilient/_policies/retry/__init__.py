@@ -1,4 +1,8 @@
-"""The retry's shell: `shell` the policy, `run` one call of it, `attempts` its loop form, `strategies` tenacity's vocabulary."""
+"""The retry's shell.
+
+`shell` is the policy, `run` one call of it, `attempts` its loop form, `strategies` what it
+shares with tenacity, `budget` what all calls together may spend.
+"""
 
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.make import retry

@@ -1,4 +1,7 @@
-"""The loop form of a retry: ``for attempt in policy:`` and ``async for``, with ``with attempt:`` inside."""
+"""The loop form of a retry.
+
+``for attempt in policy:`` and ``async for``, with ``with attempt:`` inside.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from resilient._runtime import clock
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from resilient._policies.retry.shell import Retry
 
@@ -48,7 +50,10 @@ class Attempt:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool:
         try:
             self._within.__exit__(kind, error, trace)

@@ -16,8 +16,8 @@ class RetryBudget:
     """How many retries all calls together may cost, so that retries can't keep a service down.
 
     A call deposits *ratio*, a retry withdraws 1. On top of that a reserve allows
-    ``per_second * ttl`` retries in any *ttl*; each comes back one *ttl* after it was taken. Pass one
-    object to several policies to share it: each deposits for its own calls.
+    ``per_second * ttl`` retries in any *ttl*; each comes back one *ttl* after it was taken. Pass
+    one object to several policies to share it: each deposits for its own calls.
 
     Args:
         ratio: retries that one call pays for, at least 0.
@@ -33,7 +33,9 @@ class RetryBudget:
 
     def __init__(self, ratio: float = 0.2, per_second: float = 1.0, ttl: Seconds = 10.0) -> None:
         self.rule = BudgetRule(
-            number("ratio", ratio, least=0), number("per_second", per_second, least=0), seconds("ttl", ttl, above=0)
+            number("ratio", ratio, least=0),
+            number("per_second", per_second, least=0),
+            seconds("ttl", ttl, above=0),
         )
         self._lock = new_lock()
         self.core = BudgetCore(self.rule, clock.now())
@@ -62,7 +64,9 @@ class RetryBudget:
 
     def __repr__(self) -> str:
         rule = self.rule
-        return f"RetryBudget(ratio={rule.ratio:g}, per_second={rule.per_second:g}, ttl={rule.ttl:g})"
+        return (
+            f"RetryBudget(ratio={rule.ratio:g}, per_second={rule.per_second:g}, ttl={rule.ttl:g})"
+        )
 
 
 living: weakref.WeakSet[RetryBudget] = weakref.WeakSet()

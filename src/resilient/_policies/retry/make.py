@@ -8,12 +8,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from resilient._core.checks import Seconds, function, refuse_type, seconds, text, whole
-from resilient._core.matching import Judge, Verdict
+from resilient._core.matching import Judge, Matcher, Verdict
 from resilient._policies.backoff import backoff
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.run import retry_known
 from resilient._policies.retry.shell import Retry, Settings
-from resilient._policies.retry.strategies import is_async_strategy, is_retry_strategy, stop_rule, wait_rule
+from resilient._policies.retry.strategies import (
+    is_async_strategy,
+    is_retry_strategy,
+    stop_rule,
+    wait_rule,
+)
 from resilient._runtime.keying import Key, check_key
 from resilient._runtime.notify import predicate_failed
 from resilient._typing import ErrorSpec
@@ -56,16 +61,19 @@ def retry(
         name: what errors, events and metrics call it; else that of the first function it decorates.
         on: which errors may be repeated: types, predicates, a tuple of these, or a strategy of
             tenacity. There is no default: what is safe to repeat is your knowledge. A `Rejected` is
-            repeated only if *on* names its type or `Rejected` itself, after its ``retry_after``; a call that
-            did not start for want of time never is. A predicate that raises repeats nothing.
-        attempts: how often to try, the first call included; at least 1, ``None`` for no limit. 3 if not
-            given, or no limit if *stop* is.
-        wait: before a try again: a `backoff`, seconds, a function ``(attempt, error) -> seconds``, or a
-            wait strategy of tenacity. A ``retry_after`` of the error is a floor under it.
+            repeated only if *on* names its type or `Rejected` itself, after its ``retry_after``; a
+            call that did not start for want of time never is. A predicate that raises repeats
+            nothing.
+        attempts: how often to try, the first call included; at least 1, ``None`` for no limit. 3
+            if not given, or no limit if *stop* is.
+        wait: before a try again: a `backoff`, seconds, a function ``(attempt, error) -> seconds``,
+            or a wait strategy of tenacity. A ``retry_after`` of the error is a floor under it.
         stop: a stop strategy of tenacity; of it and *attempts*, whichever says so first.
         within: seconds, above 0: a deadline over all attempts and waits.
-        budget: what retries may cost all calls together; by default a `RetryBudget` of its own, ``None`` for none.
-        on_result: a predicate on the result; true makes it unwanted. The last result is returned all the same.
+        budget: what retries may cost all calls together; by default a `RetryBudget` of its own,
+            ``None`` for none.
+        on_result: a predicate on the result; true makes it unwanted. The last result is returned
+            all the same.
         key: a function of the call's arguments, or the name of a parameter: one balance for each
             key (the 1024 used last), all as *budget* is.
 
@@ -80,7 +88,8 @@ def retry(
 
     Source:
         The vocabulary is tenacity's; budgets as in Finagle and gRPC proposal A6; one layer
-        of retries, few and budgeted, is the advice of *Site Reliability Engineering* (2016), ch. 22.
+        of retries, few and budgeted, is the advice of *Site Reliability Engineering* (2016), ch.
+        22.
     """
     text("name", name, instead="@retry(on=...)")
     limited = stop is not None or within is not None
@@ -108,6 +117,5 @@ def retry(
 
 
 def _judge(on: object) -> Judge:
-    named = on if isinstance(on, tuple) else (on,)
-    types = tuple(kind for kind in named if isinstance(kind, type))
-    return Judge(on, known=retry_known(types), tell=predicate_failed, broken=Verdict.SUCCESS)
+    named = Matcher("on", on).types
+    return Judge(on, known=retry_known(named), tell=predicate_failed, broken=Verdict.SUCCESS)

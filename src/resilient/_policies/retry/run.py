@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from resilient._core.matching import Verdict, leaves
@@ -40,9 +41,22 @@ MEANING: dict[Reason, str] = {
 class Run:
     """The state of one call: how often it was tried, and what came of it."""
 
-    __slots__ = ("_args", "_began", "_budget", "_fn", "_kwargs", "_policy", "_state", "attempt", "error_before", "last_error", "until", "waited")
+    __slots__ = (
+        "_args",
+        "_began",
+        "_budget",
+        "_fn",
+        "_kwargs",
+        "_policy",
+        "_state",
+        "attempt",
+        "error_before",
+        "last_error",
+        "until",
+        "waited",
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # made in one place, on a path that has failed
         self,
         policy: Retry,
         fn: Callable[..., Any],
@@ -98,7 +112,7 @@ class Run:
         """Run the function once; what is no `Exception` passes."""
         try:
             return None, refuse_if_coroutine(self._fn, self._fn(*self._args, **self._kwargs))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
             return error, None
         except BaseException as error:
             self.link(error)
@@ -108,7 +122,7 @@ class Run:
         """Run the function once; what is no `Exception` passes."""
         try:
             return None, await self._fn(*self._args, **self._kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
             return error, None
         except BaseException as error:
             self.link(error)
@@ -134,7 +148,9 @@ class Run:
             return self._policy.wants_more(error, result)
         if _final(error):
             return False
-        return bool(strategy(self._shown(error, result))) or (error is None and self._policy.wants_more(None, result))
+        return bool(strategy(self._shown(error, result))) or (
+            error is None and self._policy.wants_more(None, result)
+        )
 
     async def _retryable_async(self, error: Exception | None, result: Any) -> bool:
         if not self._policy.strategy_is_async:
@@ -170,13 +186,21 @@ class Run:
         policy = self._policy
         wait = policy.wait(self.attempt, error, lambda: self._shown(error, result))
         if error is not None:
-            wait = max(wait, floor_of(leaves(error) if isinstance(error, BaseExceptionGroup) else (error,)))
+            wait = max(
+                wait, floor_of(leaves(error) if isinstance(error, BaseExceptionGroup) else (error,))
+            )
         stopped = False
         if policy.stop is not None:
             state = self._shown(error, result)
             state.upcoming_sleep = wait
             stopped = policy.stop(state)
-        return decide(attempt=self.attempt, attempts=policy.attempts, stopped=stopped, wait=wait, left=self.left())
+        return decide(
+            attempt=self.attempt,
+            attempts=policy.attempts,
+            stopped=stopped,
+            wait=wait,
+            left=self.left(),
+        )
 
     def left(self) -> float:
         """Seconds that the deadline here, and `within`, leave."""
@@ -196,7 +220,7 @@ class Run:
             self.recovered()
             return result
         self._policy.gave_up("not_retryable", self.attempt, error)
-        self._raise(error)
+        return self._raise(error)
 
     def recovered(self) -> None:
         """The last attempt was good."""
@@ -209,20 +233,21 @@ class Run:
         if error is None:
             return result
         self.note(reason, error)
-        self._raise(error)
+        return self._raise(error)
 
     def note(self, reason: Reason, error: Exception) -> None:
         """Say in a note why no more was tried, once, however often this object is raised."""
         start = f"{self._policy.name}: gave up after "
         tries = f"{self.attempt} attempt{'s' if self.attempt > 1 else ''}"
         said = f"{start}{tries} in {self.elapsed():.3g} s: {MEANING[reason]}"
-        try:
-            error.__notes__ = [*(one for one in getattr(error, "__notes__", ()) if not one.startswith(start)), said]
-        except (AttributeError, TypeError):  # an exception that takes no attributes
-            pass
+        with suppress(AttributeError, TypeError):  # an exception that takes no attributes
+            error.__notes__ = [
+                *(one for one in getattr(error, "__notes__", ()) if not one.startswith(start)),
+                said,
+            ]
 
     def link(self, error: BaseException) -> None:
-        """Put the last real error into the context chain of the cancellation that came instead of an answer."""
+        """Put the last real error into the context chain of what came instead of an answer."""
         last, seen = self.last_error, set[int]()
         end = error
         while end.__context__ is not None and id(end) not in seen:
@@ -248,7 +273,10 @@ class Run:
 
 
 class Within:
-    """`within` around all attempts of a run: what it cuts short is raised from the last real error."""
+    """`within` around all attempts of a run.
+
+    What it cuts short is raised from the last real error.
+    """
 
     __slots__ = ("_limit", "_run")
 
@@ -260,7 +288,12 @@ class Within:
         if self._limit is not None:
             self._limit.__enter__()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._limit is None:
             return
         try:
@@ -272,13 +305,18 @@ class Within:
 
 
 def _final(error: BaseException | None) -> bool:
-    """Whether *error* is not to be repeated, whatever a strategy of tenacity's says: the call was not made."""
+    """Whether *error* is not to be repeated, whatever a strategy of tenacity's says.
+
+    The call was not made.
+    """
     if isinstance(error, DeadlineExceeded):
         return not error.started
     return isinstance(error, (Rejected, CoroutineReturned))
 
 
-def retry_known(named: tuple[type[BaseException], ...]) -> Callable[[BaseException], Verdict | None]:
+def retry_known(
+    named: tuple[type[BaseException], ...],
+) -> Callable[[BaseException], Verdict | None]:
     """What a retry knows of an error beforehand, where ``on`` names the types *named*."""
     rejected = tuple(kind for kind in named if issubclass(kind, Rejected))
 

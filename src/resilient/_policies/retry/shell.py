@@ -1,4 +1,7 @@
-"""The retry policy. The wrappers are flat: a first success is one reading of the clock and two ticks."""
+"""The retry policy. The wrappers are flat.
+
+A first success is one reading of the clock and two ticks.
+"""
 
 from __future__ import annotations
 
@@ -112,8 +115,14 @@ class Retry(PolicyBase):
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard`."""
         if self.strategy_is_async:
-            raise TypeError(f"on= holds a strategy of tenacity.asyncio, which {fn!r}, a sync function, can't await")
-        simple, unwanted, budget_of = self._is_simple(), self._settings.on_result, self._budget_of(fn)
+            raise TypeError(
+                f"on= is a strategy of tenacity.asyncio, which {fn!r}, a sync function, can't await"
+            )
+        simple, unwanted, budget_of = (
+            self._is_simple(),
+            self._settings.on_result,
+            self._budget_of(fn),
+        )
 
         def retrying(*args: Any, **kwargs: Any) -> Any:
             began = clock.now()
@@ -138,7 +147,11 @@ class Retry(PolicyBase):
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard_async`."""
-        simple, unwanted, budget_of = self._is_simple(), self._settings.on_result, self._budget_of(fn)
+        simple, unwanted, budget_of = (
+            self._is_simple(),
+            self._settings.on_result,
+            self._budget_of(fn),
+        )
 
         async def retrying(*args: Any, **kwargs: Any) -> Any:
             began = clock.now()
@@ -182,7 +195,14 @@ class Retry(PolicyBase):
             self._retries += 1
         if notify.listening:
             self.outbox.put(
-                RetryScheduled(policy=self.name, kind=self.kind, at=clock.now(), attempt=attempt, wait=wait, error=error)
+                RetryScheduled(
+                    policy=self.name,
+                    kind=self.kind,
+                    at=clock.now(),
+                    attempt=attempt,
+                    wait=wait,
+                    error=error,
+                )
             )
             self.outbox.deliver()
 
@@ -193,7 +213,12 @@ class Retry(PolicyBase):
         if notify.listening and reason != "not_retryable":
             self.outbox.put(
                 RetryGaveUp(
-                    policy=self.name, kind=self.kind, at=clock.now(), reason=reason, attempts=attempts, error=error
+                    policy=self.name,
+                    kind=self.kind,
+                    at=clock.now(),
+                    reason=reason,
+                    attempts=attempts,
+                    error=error,
                 )
             )
             self.outbox.deliver()
@@ -220,12 +245,19 @@ class Retry(PolicyBase):
 
     def _attempts(self) -> Attempts:
         if self.strategy_is_async:
-            raise TypeError("on= holds a strategy of tenacity.asyncio, which a loop can't await: decorate a function")
+            raise TypeError(
+                "on= is a strategy of tenacity.asyncio, which a loop can't await: "
+                "decorate a function"
+            )
         if self._settings.key is not None:
-            raise TypeError("key= reads a call's arguments, and a loop has none: decorate a function")
+            raise TypeError(
+                "key= reads a call's arguments, and a loop has none: decorate a function"
+            )
         return Attempts(self)
 
-    def _budget_of(self, fn: AnyFunction) -> Callable[[Arguments, Mapping[str, Any]], RetryBudget | None] | None:
+    def _budget_of(
+        self, fn: AnyFunction
+    ) -> Callable[[Arguments, Mapping[str, Any]], RetryBudget | None] | None:
         settings = self._settings
         if settings.key is None:
             return None

@@ -40,7 +40,11 @@ def wait_rule(wait: object) -> WaitRule:
         return lambda _attempt, _error, state: _usable(wait(state()))  # type: ignore[operator]  # wait_base
     if callable(wait):
         return lambda attempt, error, _state: _usable(wait(attempt, error))
-    refuse_type("wait", wait, "a backoff, seconds, a function (attempt, error) -> seconds, or a tenacity wait strategy")
+    refuse_type(
+        "wait",
+        wait,
+        "a backoff, seconds, a function (attempt, error) -> seconds, or a tenacity wait strategy",
+    )
 
 
 def stop_rule(stop: object) -> Callable[[Any], bool] | None:
@@ -55,7 +59,11 @@ def stop_rule(stop: object) -> Callable[[Any], bool] | None:
 def is_retry_strategy(on: object) -> bool:
     """Whether *on* is tenacity's, to be asked with a state instead of an error."""
     if isinstance(on, tuple) and any(is_retry_strategy(one) for one in on):
-        refuse_type("on", on, "one tenacity strategy (combine them with |), or exception types and predicates")
+        refuse_type(
+            "on",
+            on,
+            "one tenacity strategy (combine them with |), or exception types and predicates",
+        )
     return _is("tenacity.retry", "retry_base", on)
 
 
@@ -64,8 +72,10 @@ def is_async_strategy(on: object) -> bool:
     return _is("tenacity.asyncio.retry", "async_retry_base", on)
 
 
-def new_state(run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], began: float) -> State:
-    """tenacity's view of one call that began at the instant *began*."""
+def new_state(
+    run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], began: float
+) -> State:
+    """Tenacity's view of one call that began at the instant *began*."""
     import tenacity  # noqa: PLC0415  # only where one of its strategies is used
 
     state = tenacity.RetryCallState(tenacity.Retrying(), run, args, kwargs)
@@ -94,7 +104,12 @@ async def ask_async(strategy: Callable[[State], Awaitable[object]], state: State
 def _usable(value: object) -> float:
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value or math.isnan(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not value >= 0
+        or math.isnan(value)
+    ):
         raise ValueError(f"wait must give seconds of at least 0, not {value!r}")
     return float(value)
 

@@ -1,4 +1,7 @@
-"""Single-flight's shell: `shell` the policy, `worlds` how asyncio, trio and threads run and wait."""
+"""Single-flight's shell.
+
+`shell` the policy, `worlds` how asyncio, trio and threads run and wait.
+"""
 
 from resilient._policies.singleflight.make import singleflight
 from resilient._policies.singleflight.shell import SingleFlight, SingleFlightStats

@@ -26,8 +26,14 @@ from resilient._policies.singleflight.worlds import (
     trio_table,
 )
 from resilient._runtime import clock, loops, notify
-from resilient._runtime.decorate import AnyFunction, check_function, innermost, is_coroutine_function, refuse_if_coroutine
-from resilient._runtime.keying import Arguments, Key, KeyOf, arguments_key, hashable, key_of
+from resilient._runtime.decorate import (
+    AnyFunction,
+    check_function,
+    innermost,
+    is_coroutine_function,
+    refuse_if_coroutine,
+)
+from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
 from resilient.errors import Rejected
 from resilient.events import FlightJoined
 
@@ -37,7 +43,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class SingleFlightStats:
-    """Totals of a single-flight: ``calls = runs + joined`` but for those that found no time left; ``in_flight`` runs are under way."""
+    """Totals of a single-flight.
+
+    ``calls = runs + joined`` but for those that found no time left; ``in_flight`` runs are under
+    way.
+    """
 
     name: str
     calls: int
@@ -52,7 +62,9 @@ class SingleFlight(PolicyBase):
 
     kind = "singleflight"
 
-    def __init__(self, name: str | None, key: Key | None, copy: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, name: str | None, key: Key | None, copy: Callable[[Any], Any] | None
+    ) -> None:
         super().__init__(name)
         self._key, self._copy = key, copy
         self._calls, self._runs, self._joined = Tally(), Tally(), Tally()
@@ -60,14 +72,20 @@ class SingleFlight(PolicyBase):
         self._tables: weakref.WeakSet[LoopTable] = weakref.WeakSet()
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run *fn*, or join the run of whoever asked for the same *key*; for an ``async def`` returns the awaitable."""
+        """Run *fn*, or join the run of whoever asked for the same *key*.
+
+        For an ``async def`` returns the awaitable.
+        """
         hashable(key)
         check_function(fn)
         fly = self._fly_async if is_coroutine_function(fn) else self._fly
         return cast("R", fly(key, functools.partial(fn, *args, **kwargs)))
 
     def forget(self, key: Hashable) -> None:
-        """Let later callers with *key* start a new run; the one under way still serves those who wait for it."""
+        """Let later callers with *key* start a new run.
+
+        The one under way still serves those who wait for it.
+        """
         with self._lock:
             self._threads.forget(key)
         for table in list(self._tables):
@@ -125,13 +143,14 @@ class SingleFlight(PolicyBase):
     async def _fly_async(self, key: Hashable, fn: Callable[[], Any]) -> Any:
         limit = not_expired(self.name, clock.now())
         self._calls.up()
-        until = math.inf if limit is None else limit.at
         loop = loops.running_loop()
         if loop is not None and loops.current_task(loop) is not None:
-            table = asyncio_table(self, loop, self._tables.add)
+            table, read = asyncio_table(self, loop, self._tables.add), clock.now
             new_run: type[AsyncFlight] = AsyncioFlight
         else:
-            table, new_run = trio_table(self, self._tables.add), TrioFlight
+            table, read = trio_table(self, self._tables.add), loops.trio_reading()
+            new_run = TrioFlight
+        until = math.inf if limit is None else limit.at_by(read)
         run = self._join(table, key, until)
         if first := run is None:
             self._runs.up()
@@ -143,7 +162,9 @@ class SingleFlight(PolicyBase):
             if limit is None or limit.enforced_here():
                 await run.wait()
             else:
-                with Deadline(math.inf, self.name):  # an inherited limit interrupts nothing; this block does
+                with Deadline(
+                    math.inf, self.name
+                ):  # an inherited limit interrupts nothing; this block does
                     await run.wait()
         except BaseException:
             if not run.done and table.leave(run):
@@ -167,10 +188,9 @@ class SingleFlight(PolicyBase):
     # In plain threads.
 
     def _fly(self, key: Hashable, fn: Callable[[], Any]) -> Any:
-        now = clock.now()
-        limit = not_expired(self.name, now)
+        limit = not_expired(self.name, clock.now())
         self._calls.up()
-        until = math.inf if limit is None else now + limit.left(now)
+        until = math.inf if limit is None else limit.at_by(clock.now)
         while True:
             run, event = self._lead_or_join(key, until)
             if event is None:
@@ -184,7 +204,9 @@ class SingleFlight(PolicyBase):
                 return self._handed(run.outcome(), first=False)
             # else the one who ran it was interrupted, which is nothing of ours
 
-    def _lead_or_join(self, key: Hashable, until: float) -> tuple[ThreadFlight, threading.Event | None]:
+    def _lead_or_join(
+        self, key: Hashable, until: float
+    ) -> tuple[ThreadFlight, threading.Event | None]:
         """Begin a run, or wait for the one that is there: then with an event that its end sets."""
         with self._lock:
             run = self._threads.find(key)
@@ -195,7 +217,12 @@ class SingleFlight(PolicyBase):
                 return run, None
             _refuse_own(self.name, run)
             if loops.running_loop() is not None or loops.trio_task() is not None:
-                raise Rejected(self.name, None, "would_block", "another thread runs this, and here an event loop would wait")
+                raise Rejected(
+                    self.name,
+                    None,
+                    "would_block",
+                    "another thread runs this, and here an event loop would wait",
+                )
             self._threads.join(run, until)
             run.extend()
             run.events.append(event := threading.Event())
@@ -238,4 +265,6 @@ class SingleFlight(PolicyBase):
 
 def _refuse_own(name: str, run: Run) -> None:
     if run in running.get():
-        raise RuntimeError(f"{name}: a run asks for its own key {run.key!r}, and would wait for itself for ever")
+        raise RuntimeError(
+            f"{name}: a run asks for its own key {run.key!r}, and would wait for itself for ever"
+        )

@@ -13,6 +13,7 @@ import math
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,11 @@ class Flight(Run):
     def expired(self) -> bool:
         """Whether its limit is over: then it ends by itself, and nobody may join."""
         limit = self.limit
-        return limit is not None and limit.life in ALIVE and (limit.life is Life.FIRED or limit.left() <= 0)
+        return (
+            limit is not None
+            and limit.life in ALIVE
+            and (limit.life is Life.FIRED or limit.left() <= 0)
+        )
 
     def finish(self, result: Any, error: BaseException | None) -> None:
         """Keep the outcome."""
@@ -77,20 +82,28 @@ class AsyncFlight(Flight, abc.ABC):
 
     __slots__ = ("_end", "_fn", "name")
 
-    def __init__(self, key: Hashable, name: str, fn: Callable[[], Awaitable[Any]], end: Callable[[Any], None]) -> None:
+    def __init__(
+        self, key: Hashable, name: str, fn: Callable[[], Awaitable[Any]], end: Callable[[Any], None]
+    ) -> None:
         super().__init__(key)
         self.name = name
         self._fn, self._end = fn, end
 
     def context(self) -> Context:
-        """A copy of the present one: without its deadline, and with this run among those that are under way."""
+        """A copy of the present one.
+
+        Without its deadline, and with this run among those that are under way.
+        """
         context = copy_context()
         context.run(ambient.set, None)
         context.run(running.set, (*running.get(), self))
         return context
 
     async def drive(self, now: Callable[[], float]) -> None:
-        """The body of the task; it keeps the outcome, and raises only what must end the task as well."""
+        """The body of the task.
+
+        It keeps the outcome, and raises only what must end the task as well.
+        """
         try:
             if (limit := self.open_limit(self.name, now(), bare=False)) is None:
                 self.finish(await self._fn(), None)
@@ -121,7 +134,10 @@ class AsyncFlight(Flight, abc.ABC):
 
     @abc.abstractmethod
     def cancel(self) -> None:
-        """Nobody waits any more. At its limit the run's own deadline does it, which a breaker inside may count."""
+        """Nobody waits any more.
+
+        At its limit the run's own deadline does it, which a breaker inside may count.
+        """
 
     @property
     @abc.abstractmethod
@@ -141,12 +157,10 @@ class AsyncioFlight(AsyncFlight):
         self._task.add_done_callback(self._ended)
 
     async def _silent(self) -> None:
-        try:
+        with suppress(asyncio.CancelledError):  # kept for the waiters, if there are any
             await self.drive(clock.now)
-        except asyncio.CancelledError:  # kept for the waiters, if there are any
-            pass
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, _: asyncio.Task[None]) -> None:
         if not self.done:  # cancelled before its first step: nothing of `drive` was run
             self.finish(None, asyncio.CancelledError())
             self._end(self)
@@ -189,7 +203,9 @@ class TrioFlight(AsyncFlight):
 
         self._over = trio.Event()
         self._scope = trio.CancelScope()
-        trio.lowlevel.spawn_system_task(self._body, name=f"resilient.singleflight {self.name}", context=self.context())
+        trio.lowlevel.spawn_system_task(
+            self._body, name=f"resilient.singleflight {self.name}", context=self.context()
+        )
 
     async def _body(self) -> None:
         import trio  # noqa: PLC0415  # loaded already
@@ -229,13 +245,17 @@ class LoopTable(FlightTable[AsyncFlight]):
     def in_flight(self) -> int:
         """Runs under way; none of a loop that was closed."""
         loop = None if self._loop is None else self._loop()
-        return 0 if self._loop is not None and (loop is None or loop.is_closed()) else len(self.flying)
+        return (
+            0 if self._loop is not None and (loop is None or loop.is_closed()) else len(self.flying)
+        )
 
 
 _tables_of_trio: trio.lowlevel.RunVar[weakref.WeakKeyDictionary[object, LoopTable]] | None = None
 
 
-def asyncio_table(owner: object, loop: asyncio.AbstractEventLoop, new: Callable[[LoopTable], None]) -> LoopTable:
+def asyncio_table(
+    owner: object, loop: asyncio.AbstractEventLoop, new: Callable[[LoopTable], None]
+) -> LoopTable:
     """The table of *owner* on *loop*; a new one is shown to *new*."""
     owned = loops.loop_state(loop).owned
     table: LoopTable | None = owned.get(owner)
