@@ -65,5 +65,5 @@ class BackoffRule:
                 return d / 2 + d / 2 * u
             case "none":
                 return d
-            case float(j):
+            case j:
                 return min(d * (1 - j + 2 * j * u), self.max, sys.float_info.max)

@@ -61,9 +61,15 @@ class TimerQueue(Generic[T]):
         heap = self._heap
         if heap[-1][2] is entry:
             heap.pop()
+            while heap and heap[-1][2].item is None:
+                heap.pop()
+                self._dead -= 1
             return
         self._dead += 1
-        if self._dead > FEW and self._dead * 2 > len(heap):
+        if self._dead == len(heap):
+            heap.clear()
+            self._dead = 0
+        elif self._dead > FEW and self._dead * 2 > len(heap):
             self._heap = [row for row in heap if row[2].item is not None]
             heapify(self._heap)
             self._dead = 0

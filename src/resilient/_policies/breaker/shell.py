@@ -133,7 +133,7 @@ class Breaker(PolicyBase, Controls):
         self._settings, self._future = settings, settings.initial
         self._slow = math.inf if settings.rule.slow is None else settings.rule.slow
         self._lost: deque[Ticket] = deque()
-        self._gone = dict.fromkeys(TOTALS, 0)
+        self._gone: dict[str, int] = dict.fromkeys(TOTALS, 0)
         self._gone_tallies = BreakerTallies({}, {})
         self._only = self._new_core(None) if settings.key is None else None
         self._keys: Keys[BreakerCore] | None = None

@@ -218,7 +218,12 @@ class Deadline:
             heir._follow()
 
     def cover(self, outer: Deadline | None) -> None:
-        """Be no limit, but one that hides those above: see `detached`."""
+        """Be no limit, but one that hides those above: see `detached`.
+
+        Those that are still open are kept, because they may be the cause of a cancellation.
+        """
+        while outer is not None and outer.life is Life.ENDED:
+            outer = outer._outer
         self._outer, self.hides, self.life = outer, True, Life.ENDED
 
     def binding(self) -> Deadline:
@@ -301,7 +306,15 @@ class Deadline:
         """Start the clock; refuse at once if nothing is left."""
         self._began = now - self._spent
         self._at = self._began + self.seconds
-        outer = self._outer = ambient.get()
+        outer = ambient.get()
+        while (
+            outer is not None
+            and outer.life is Life.ENDED
+            and outer._at == math.inf
+            and not outer.hides
+        ):
+            outer = outer._outer  # says nothing any more
+        self._outer = outer
         if self._at <= now or (outer is not None and not outer.hides and outer.left() <= 0):
             error = self.exceeded(self.name, started=False)
             self.life, self._ended_at = Life.ENDED, now

@@ -58,6 +58,12 @@ class RetryBudget:
         with self._lock:
             return self.core.left(now)
 
+    def untouched(self) -> bool:
+        """Whether a new one would not differ."""
+        now = clock.now()
+        with self._lock:
+            return self.core.untouched(now)
+
     def renew(self) -> None:
         """Start as new."""
         self.core = BudgetCore(self.rule, clock.now())

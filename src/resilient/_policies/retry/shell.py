@@ -81,8 +81,8 @@ class Retry(PolicyBase):
         self._calls = Tally()
         self._retries = self._recovered = 0
         self._gave_up: dict[Reason, int] = dict.fromkeys(REASONS, 0)
-        self._budgets: Keys[RetryBudget] = Keys(
-            MAX_KEYS, idle=lambda _: True, healthy=lambda budget: budget.core.untouched(clock.now())
+        self._budgets = Keys[RetryBudget](
+            MAX_KEYS, idle=lambda _: True, healthy=RetryBudget.untouched
         )
 
     def stats(self) -> RetryStats:

@@ -102,7 +102,8 @@ class AsyncFlight(Flight, abc.ABC):
     async def drive(self, now: Callable[[], float]) -> None:
         """The body of the task.
 
-        It keeps the outcome, and raises only what must end the task as well.
+        It keeps the outcome for those who wait. It raises only its own cancellation, and what is
+        no `Exception` when nobody is left to hear of it.
         """
         try:
             if (limit := self.open_limit(self.name, now(), bare=False)) is None:
@@ -114,7 +115,8 @@ class AsyncFlight(Flight, abc.ABC):
                 self.finish(result, None)
         except BaseException as error:
             self.finish(None, error)
-            if not isinstance(error, Exception):
+            heard = isinstance(error, Exception) or self.waiting
+            if loops.is_cancellation(error) or not heard:
                 raise
         finally:
             self._end(self)  # the key is free before anybody resumes
