@@ -74,11 +74,11 @@ class Timeout(PolicyBase):
 
 
 def timeout(seconds: Seconds | None, *, name: str | None = None) -> Timeout:
-    """Limit every call of a function: a policy that opens a fresh `deadline` for each.
+    """Limit every call, in async code: in a plain thread nothing is interrupted.
 
-    **On a sync function in a plain thread nothing is interrupted**: the call runs to its end, and
-    its result counts; only what looks at the deadline inside it (policies, `remaining`,
-    ``Deadline.check``) takes notice. In async code the call is cancelled at its next wait.
+    A policy that opens a fresh `deadline` for each call. In async code the call is cancelled at
+    its next wait. A sync call in a plain thread runs to its end, and its result counts; only what
+    looks at the deadline inside it (policies, `remaining`, ``Deadline.check``) takes notice.
 
     Args:
         seconds: at least 0; ``None`` and ``inf`` set no limit of their own.

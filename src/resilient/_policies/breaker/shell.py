@@ -182,8 +182,9 @@ class Breaker(PolicyBase, Controls):
     def stats(self) -> BreakerStats:
         """A snapshot; see `BreakerStats`.
 
-        Of a keyed breaker the sums over all keys, also of those that had to make room: the
-        state is the worst of them, the generation the highest, and rates are left to the keys.
+        The state reads as OPEN until a call comes, however long ago the cooldown ended. Of a keyed
+        breaker the sums over all keys, also of those that had to make room: the state is the worst
+        of them, the generation the highest, and rates are left to the keys.
         """
         with self._lock:
             now = clock.now()
