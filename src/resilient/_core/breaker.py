@@ -187,10 +187,10 @@ class BreakerCore:
     """The state machine of one breaker, or of one key of a keyed one."""
 
     __slots__ = (
-        "_by_count", "_by_time", "_failures", "_generation", "_ignored", "_open_for", "_open_until",
-        "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_row", "_rule", "_run",
-        "_seen", "_slow", "_state", "_told", "_why", "calls", "key", "rejections", "standing",
-        "successes", "transitions",
+        "_by_count", "_by_time", "_failures", "_first", "_generation", "_ignored", "_open_for",
+        "_open_until", "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_row",
+        "_rule", "_run", "_seen", "_slow", "_state", "_told", "_why", "calls", "key", "rejections",
+        "standing", "successes", "transitions",
     )  # fmt: skip
 
     def __init__(
@@ -204,6 +204,7 @@ class BreakerCore:
         self._rule, self.key = rule, key
         self.calls, self.successes = Tally(), Tally()
         self.standing: Permit | None = None
+        self._generation = 0
         self._probing: dict[Permit, None] = {}
         watched = rule.failure_rate is not None or rule.slow is not None
         self._by_count = CountWindow(rule.window_calls) if watched and rule.window_calls else None
@@ -214,15 +215,15 @@ class BreakerCore:
 
     def renew(self, now: float, u: float, initial: BreakerState) -> None:
         """Start as new; what is still running counts nothing any more."""
-        for permit in (self.standing, *self._probing):
-            if permit is not None:
-                permit.recorded, permit.until = False, -math.inf
+        if self.standing is not None:
+            self.standing.until = -math.inf  # late results must ask
         self.calls.zero()
         self.successes.zero()
         self._failures = self._slow = self._ignored = self._opened = 0
         self.rejections: dict[BreakerState, int] = {}  # by the state that rejected
         self.transitions: dict[BreakerState, int] = {}  # by the state that was entered
-        self._generation = self._row = self._run = 0
+        self._row = self._run = 0
+        self._first = self._generation + 1
         self._told = False
         self._seen = now
         self._begin(initial, Why("initial", 0, 0), u)
@@ -259,9 +260,10 @@ class BreakerCore:
 
         One of an older generation decides nothing.
         """
-        if permit.settled or not permit.recorded:
+        if permit.settled or not permit.recorded or permit.generation < self._first:
             return None
         now = self._tick(now)
+        self._roll(now)  # first: a success belongs to the bucket of its own time
         slow = self._rule.slow is not None and lasted > self._rule.slow
         self._total(verdict, slow=slow)
         probe = math.isfinite(permit.lease_at)
@@ -313,7 +315,7 @@ class BreakerCore:
         return BreakerStats(
             name=name,
             state=self._state,
-            generation=self._generation,
+            generation=self._generation - self._first + 1,
             calls=calls,
             successes=successes,
             failures=self._failures,
@@ -335,7 +337,6 @@ class BreakerCore:
         """Count one result of the present generation, then judge: a success can trip, too."""
         failed = verdict is Verdict.FAILURE
         self._run = self._run + 1 if failed else 0
-        self._roll(now)
         if self._by_count is not None:
             self._by_count.add(failed=failed, slow=slow)
         elif self._by_time is not None:
@@ -436,7 +437,8 @@ class BreakerCore:
         """Choose the time in which a plain success can change nothing but the counts.
 
         It ends a run of failures: none must be going on. It can complete the minimum
-        while failures are there: then it must ask. Beyond that it only lowers the rates.
+        while failures are there: then it must ask, and so it must when old health has left
+        the window and nobody has judged since. Beyond that it only lowers the rates.
         """
         permit, window = self.standing, self._by_time
         if permit is None:
@@ -446,7 +448,9 @@ class BreakerCore:
             return
         if window is None:
             permit.since, permit.until = -math.inf, math.inf
-        elif not (window.failures or window.slow) or self._calls_in_window() >= self._rule.minimum:
+        elif not (window.failures or window.slow) or (
+            self._calls_in_window() >= self._rule.minimum and self._judge() is None
+        ):
             permit.since, permit.until = window.since, window.until
 
     def _left(self, now: float) -> float | None:
@@ -495,12 +499,13 @@ class BreakerCore:
         if back <= 0:
             self._seen = now
         elif back > OUT_OF_ORDER:
+            self._shift(back, now)
             self._seen = now
-            self._shift(back)
         return self._seen
 
-    def _shift(self, back: float) -> None:
-        self._open_until -= back
+    def _shift(self, back: float, now: float) -> None:
+        rest = min(self._open_until - self._seen, self._open_for)
+        self._open_until = now + rest
         for permit in self._probing:
             permit.lease_at -= back
         if self._by_time is not None:

@@ -57,7 +57,7 @@ class Bucket:
 class BudgetCore:
     """Deposits in buckets, and a log of what the reserve gave."""
 
-    __slots__ = ("_buckets", "_given", "_most", "_per", "_rule", "_width", "present")
+    __slots__ = ("_buckets", "_given", "_most", "_per", "_rule", "_seen", "_width", "present")
 
     def __init__(self, rule: BudgetRule, now: float) -> None:
         self._rule = rule
@@ -66,7 +66,8 @@ class BudgetCore:
         self._width = rule.ttl * SHARE
         self._per = max(rule.ttl, 1 / rule.per_second) if reserve else rule.ttl
         self._given: deque[float] = deque()
-        self.present = self._bucket(now)
+        self._seen = now
+        self.present = Bucket(now, now + self._width)
         self._buckets = deque([self.present], maxlen=MOST_BUCKETS)
 
     def deposit(self, now: float) -> None:
@@ -78,10 +79,7 @@ class BudgetCore:
 
     def withdraw(self, now: float) -> bool:
         """Take one retry, from the deposits first; False when nothing is left."""
-        have = [
-            (bucket, self._rule.ratio * bucket.deposits.read() - bucket.spent)
-            for bucket in self._living(now)
-        ]
+        have = self._expire(now)
         if sum(amount for _, amount in have) >= WHOLE:
             due = 1.0
             for bucket, amount in have:
@@ -89,47 +87,52 @@ class BudgetCore:
                 due -= part
             return True
         if len(self._given) < self._most:
-            self._given.append(now)
+            self._given.append(self._seen)
             return True
         return False
 
     def left(self, now: float) -> float:
         """How many retries could be taken now."""
-        deposits = sum(
-            self._rule.ratio * bucket.deposits.read() - bucket.spent for bucket in self._living(now)
-        )
+        deposits = sum(amount for _, amount in self._expire(now))
         return max(0.0, deposits) + self._most - len(self._given)
 
     def untouched(self, now: float) -> bool:
-        """Whether a new budget would not differ.
+        """Whether a new one would not differ: no deposit, and nothing of the reserve is out."""
+        deposits = self._expire(now)
+        return not self._given and not any(bucket.deposits.read() for bucket, _ in deposits)
 
-        Nothing is deposited, nothing of the reserve is out.
-        """
-        return self.left(now) == self._most
-
-    def _living(self, now: float) -> deque[Bucket]:
-        """The buckets that have not expired.
-
-        What is dated after *now* (the clock stepped back) is dated now.
-        """
-        for bucket in self._buckets:
-            if bucket.since > now:
-                bucket.since, bucket.until = now, now + self._width
-        if self._given and self._given[-1] > now:
-            self._given = deque(min(at, now) for at in self._given)
+    def _expire(self, now: float) -> list[tuple[Bucket, float]]:
+        """Drop what is too old; the buckets that are left, with what is in them."""
+        if now >= self._seen or self._seen - now > OUT_OF_ORDER:
+            self._seen = now
+        now = self._seen
+        self._date_back(now)
         while self._given and now - self._given[0] >= self._per:
             self._given.popleft()
-        while self._buckets[0].until <= now - self._rule.ttl and len(self._buckets) > 1:
+        if now >= self.present.until:
+            self._turn(now)
+        while self._buckets[0].until <= now - self._rule.ttl:
             self._buckets.popleft()
-        return self._buckets if self._buckets[0].until > now - self._rule.ttl else deque()
+        return [
+            (bucket, self._rule.ratio * bucket.deposits.read() - bucket.spent)
+            for bucket in list(self._buckets)  # a copy: a deposit may append
+        ]
 
     def _turn(self, now: float) -> Bucket:
         """Begin a bucket at *now*. Two threads may both do it: no harm."""
-        if 0 < self.present.since - now <= OUT_OF_ORDER:
+        ahead = self.present.since - now
+        if 0 < ahead <= OUT_OF_ORDER:
             return self.present
-        self.present = bucket = self._bucket(now)
+        if ahead > 0:
+            self._date_back(now)
+        self.present = bucket = Bucket(now, now + self._width)
         self._buckets.append(bucket)
         return bucket
 
-    def _bucket(self, now: float) -> Bucket:
-        return Bucket(now, now + self._width)
+    def _date_back(self, now: float) -> None:
+        """What is dated after *now* (the clock has stepped back) is dated now."""
+        for bucket in list(self._buckets):
+            if bucket.since - now > OUT_OF_ORDER:
+                bucket.since, bucket.until = now, now + self._width
+        if self._given and self._given[-1] > now:
+            self._given = deque(min(at, now) for at in self._given)

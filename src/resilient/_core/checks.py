@@ -35,13 +35,14 @@ def number(
     """A real number in a range: more than *above* or at least *least*, at most *most*."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         refuse_type(name, value, f"a number {_range(above, least, most)}")
+    try:
+        value = float(value)
+    except OverflowError:
+        refuse(name, value, "a number that a float can hold")
     low = value > above if above is not None else least is None or value >= least
     if not (low and value <= most) or (finite and math.isinf(value)):
         refuse(name, value, f"a {'finite ' if finite else ''}number {_range(above, least, most)}")
-    try:
-        return float(value)
-    except OverflowError:
-        refuse(name, value, "a number that a float can hold")
+    return value
 
 
 def seconds(name: str, value: object, *, above: float | None = None, finite: bool = True) -> float:

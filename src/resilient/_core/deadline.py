@@ -58,21 +58,12 @@ class TimerQueue(Generic[T]):
         if entry.item is None:
             return
         entry.item = None
-        heap = self._heap
-        if heap[-1][2] is entry:
-            heap.pop()
-            while heap and heap[-1][2].item is None:
-                heap.pop()
-                self._dead -= 1
-            return
-        self._dead += 1
-        if self._dead == len(heap):
-            heap.clear()
-            self._dead = 0
-        elif self._dead > FEW and self._dead * 2 > len(heap):
-            self._heap = [row for row in heap if row[2].item is not None]
-            heapify(self._heap)
-            self._dead = 0
+        if self._heap[-1][2] is entry:
+            self._heap.pop()
+        else:
+            self._dead += 1
+        if self._dead:
+            self._tidy()
 
     def due(self, now: float) -> list[T]:
         """Take out what the time has come for."""
@@ -84,6 +75,8 @@ class TimerQueue(Generic[T]):
             else:
                 items.append(entry.item)
                 entry.item = None
+        if self._dead:
+            self._tidy()
         return items
 
     def next_at(self) -> float:
@@ -92,3 +85,14 @@ class TimerQueue(Generic[T]):
             heappop(self._heap)
             self._dead -= 1
         return self._heap[0][0] if self._heap else math.inf
+
+    def _tidy(self) -> None:
+        """Drop the dead when they are most of the heap."""
+        heap = self._heap
+        if self._dead == len(heap):
+            heap.clear()
+            self._dead = 0
+        elif self._dead > FEW and self._dead * 2 > len(heap):
+            self._heap = [row for row in heap if row[2].item is not None]
+            heapify(self._heap)
+            self._dead = 0

@@ -3,8 +3,8 @@
 1. A specification is an exception type, a predicate, or a tuple of any of these;
    a tuple matches if one member does.
 2. Groups are judged leaf by leaf: a group is a failure if one leaf is, ignored if
-   every leaf is, and otherwise says that the dependency answered. Only a
-   specification that names a group type sees the group itself.
+   every leaf is, and otherwise says that the dependency answered. A specification
+   that names a group type sees the group itself, too.
 3. ``ignore`` is asked before ``on``; what the caller of this module knows of a
    leaf comes first where it says "ignored", and before ``on`` where it says "failure".
 4. A predicate that raises makes a failure, and is told once. (For a retry, which may
@@ -83,14 +83,13 @@ class Judge:
                 return self._leaf(error)
             if self._ignore.group(error):
                 return Verdict.IGNORED
-            if self._on.group(error):
-                return Verdict.FAILURE
             verdicts = {self._leaf(leaf) for leaf in leaves(error)}
         except BrokenPredicateError as broken:
             return self._broken(*broken.args)
-        if Verdict.FAILURE in verdicts:
-            return Verdict.FAILURE
-        return Verdict.SUCCESS if Verdict.SUCCESS in verdicts else Verdict.IGNORED
+        if verdicts == {Verdict.IGNORED}:
+            return Verdict.IGNORED
+        named = self._on.group(error)
+        return Verdict.FAILURE if named or Verdict.FAILURE in verdicts else Verdict.SUCCESS
 
     def result(self, unwanted: Callable[[object], object], result: object) -> Verdict:
         """The verdict on a call that returned *result*."""

@@ -11,7 +11,7 @@ The reasons are asked in this order, so that the dearest comes last:
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -56,6 +56,6 @@ def floor_of(errors: Iterator[BaseException] | tuple[BaseException | None, ...])
 
 
 def _usable(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0.0
-    return float(value)
+    return float(value) if 0 <= value <= sys.float_info.max else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import os
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, final, runtime_checkable
 
 from resilient._core.checks import refuse_type
@@ -213,23 +213,38 @@ class Call:
 
 
 class _Block:
-    """One open ``with`` of a policy."""
+    """One open ``with`` of a policy; what has ended lets go of its call and of those around it."""
 
-    __slots__ = ("call", "ended", "outer", "owner", "token")
+    __slots__ = ("_token", "call", "outer", "owner")
 
     def __init__(self, owner: object, call: Call, outer: _Block | None) -> None:
-        self.owner, self.call, self.outer = owner, call, outer
-        self.ended = False
-        self.token = _blocks.set(self)
+        self.owner, self.outer = owner, outer
+        self.call: Call | None = call
+        self._token: Token[_Block | None] | None = _blocks.set(self)
 
-    def leave(self) -> bool:
-        """End the block; false where a child task sees its parent's, which it may not end."""
+    def end(self, top: _Block) -> Call | None:
+        """End the block; ``None`` if it began in another context, where it must end.
+
+        A child task sees its parent's blocks, too. *top* is the innermost one here.
+        """
+        call = self.call
         try:
-            _blocks.reset(self.token)
+            assert self._token is not None
+            _blocks.reset(self._token)
         except ValueError:
-            return False
-        self.ended = True
-        return True
+            return None
+        self._token = self.call = None
+        if top is self:
+            left = self.outer
+        else:  # those inside it are still open
+            left = top
+            while top.outer is not self:
+                assert top.outer is not None
+                top = top.outer
+            top.outer = self.outer
+        if _blocks.get() is not left:  # what this block had found there has ended meanwhile
+            _blocks.set(left)
+        return call
 
 
 _blocks: ContextVar[_Block | None] = ContextVar("resilient.blocks", default=None)
@@ -246,7 +261,9 @@ class Blocks(abc.ABC):
         """Take a place for one call, or raise. Never waits."""
 
     def __enter__(self) -> Call:
-        return _Block(self, self.admit(), _blocks.get()).call
+        call = self.admit()
+        _Block(self, call, _blocks.get())
+        return call
 
     def __exit__(
         self,
@@ -269,13 +286,12 @@ class Blocks(abc.ABC):
 
     def _end_block(self, error: BaseException | None) -> None:
         top = block = _blocks.get()
-        while block is not None and (block.owner is not self or block.ended):
+        while block is not None and block.owner is not self:
             block = block.outer
-        if block is None or not block.leave():
+        call = None if top is None or block is None else block.end(top)
+        if call is None:
             raise RuntimeError(
                 f"{self!r}: this block began in another context; where a call begins and ends in "
                 "different tasks or contexts, write `call = policy.admit()` and `call.close(error)`"
             )
-        if block is not top:
-            _blocks.set(top)  # those inside it are still open
-        block.call.close(error)
+        call.close(error)

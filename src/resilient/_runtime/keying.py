@@ -83,14 +83,15 @@ def _by_name(name: str, fn: Callable[..., object]) -> KeyOf:
         raise TypeError(f"key must name a parameter of {fn!r}, one of {names}, not {name!r}")
     index = names.index(name)
     positional = parameter.kind is not parameter.KEYWORD_ONLY
+    by_keyword = parameter.kind is not parameter.POSITIONAL_ONLY
 
     def find(args: Arguments, kwargs: Mapping[str, Any]) -> Hashable:
         if positional and len(args) > index:
             return hashable(args[index])
-        if name in kwargs:
+        if by_keyword and name in kwargs:
             return hashable(kwargs[name])
-        bound = signature.bind(*args, **kwargs)  # raises what the call itself would
-        bound.apply_defaults()
-        return hashable(bound.arguments[name])
+        if parameter.default is parameter.empty:
+            signature.bind(*args, **kwargs)  # raises what the call itself would
+        return hashable(parameter.default)
 
     return find

@@ -30,6 +30,7 @@ __all__ = [
     "current_task",
     "is_cancellation",
     "loop_state",
+    "reading",
     "running_loop",
     "sleep",
     "trio_others_cancelled",
@@ -139,21 +140,31 @@ def trio_reading() -> Callable[[], float]:
     return trio.lowlevel.current_clock().current_time
 
 
+def reading() -> Callable[[], float]:
+    """How to read the clock that limits follow here: trio's own under trio, else ours."""
+    return clock.now if trio_task() is None else trio_reading()
+
+
 def trio_others_cancelled(
     task: trio.lowlevel.Task, fired: Collection[trio.CancelScope], ours: Collection[object]
 ) -> bool:
     """Whether anybody besides *ours*, of which some have *fired*, cancels *task*.
 
-    trio has no public way to ask this. A scope that is cancelled as a consequence of
-    another, such as that of a nursery whose body was, has inherited the other's reason.
+    trio has no public way to ask this. A scope may be cancelled as a consequence of one around
+    it, as that of a nursery is whose body was: then it has inherited the reason.
     """
-    reasons = [getattr(scope, "_cancel_reason", None) for scope in fired]
+    scopes: list[trio.CancelScope] = []
     status: Any = task._cancel_status  # see above
     while status is not None:
-        scope = status._scope
-        if scope not in ours and scope.cancel_called:
-            inherited = any(getattr(scope, "_cancel_reason", None) is reason for reason in reasons)
-            if not inherited or not math.isinf(scope.deadline):
+        scopes.append(status._scope)
+        status = None if status._scope.shield else status._parent
+    causes: list[object] = []  # the reasons of the fired ones, from the outside to where we are
+    for scope in reversed(scopes):
+        reason = getattr(scope, "_cancel_reason", None)
+        if scope in fired:
+            causes.append(reason)
+        elif scope not in ours and scope.cancel_called:
+            inherited = any(reason is cause for cause in causes) and math.isinf(scope.deadline)
+            if not inherited:
                 return True
-        status = None if scope.shield else status._parent
     return False

@@ -214,9 +214,9 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
         time = VirtualTime(math.floor(clock.now()) + 1.0)
         with ExitStack() as stack:
             stack.enter_context(clock.install(_Seam(time)))
-            stack.enter_context(dice.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
             if fresh:
                 stack.enter_context(fresh_policies())
+            stack.enter_context(dice.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
             yield time
     finally:
         _active.release()

@@ -60,6 +60,12 @@ class Settings:
     max_keys: int
     initial: BreakerState
 
+    def verdict(self, result: object) -> Verdict:
+        """What a returned value says."""
+        if self.on_result is None:
+            return Verdict.SUCCESS
+        return self.judge.result(self.on_result, result)
+
 
 @dataclass(frozen=True, slots=True)
 class BreakerTallies:
@@ -131,7 +137,9 @@ class Breaker(PolicyBase, Controls):
     def __init__(self, name: str | None, settings: Settings) -> None:
         super().__init__(name)
         self._settings, self._future = settings, settings.initial
-        self._slow = math.inf if settings.rule.slow is None else settings.rule.slow
+        slow = settings.rule.slow
+        self._slow = math.inf if slow is None else slow
+        self._hung_after = -math.inf if slow is None else slow
         self._lost: deque[Ticket] = deque()
         self._gone: dict[str, int] = dict.fromkeys(TOTALS, 0)
         self._gone_tallies = BreakerTallies({}, {})
@@ -335,28 +343,27 @@ class Breaker(PolicyBase, Controls):
     def _returned(
         self, core: BreakerCore, permit: Permit, result: object, now: float, lasted: float
     ) -> None:
-        unwanted = self._settings.on_result
-        verdict = (
-            Verdict.SUCCESS if unwanted is None else self._settings.judge.result(unwanted, result)
-        )
-        self._settle(core, permit, verdict, now, lasted)
+        verdict = Verdict.IGNORED  # if the predicate is interrupted
+        try:
+            verdict = self._settings.verdict(result)
+        finally:
+            self._settle(core, permit, verdict, now, lasted)
 
     def _raised(
         self, core: BreakerCore, permit: Permit, error: BaseException, began: float
     ) -> None:
-        now = clock.now()
-        if isinstance(error, Exception):
-            verdict = self._settings.judge.error(error)
-        elif isinstance(
-            error, GeneratorExit
-        ):  # perhaps from the garbage collector, which may be anywhere
+        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
             self._lost.append((core, permit))
             return
-        elif cut_by(error) is not None and (math.isinf(self._slow) or now - began > self._slow):
-            verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
-        else:
-            verdict = Verdict.IGNORED
-        self._settle(core, permit, verdict, now, now - began)
+        now = clock.now()
+        verdict = Verdict.IGNORED  # cancelled, or a predicate is interrupted
+        try:
+            if isinstance(error, Exception):
+                verdict = self._settings.judge.error(error)
+            elif now - began > self._hung_after and cut_by(error) is not None:
+                verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
+        finally:
+            self._settle(core, permit, verdict, now, now - began)
 
     def _drain(self, now: float) -> None:
         """Give back the places of lost calls."""

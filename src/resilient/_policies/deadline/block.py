@@ -226,11 +226,11 @@ class Deadline:
             outer = outer._outer
         self._outer, self.hides, self.life = outer, True, Life.ENDED
 
-    def binding(self) -> Deadline:
+    def binding(self, now: float | None = None) -> Deadline:
         """Whose limit is the earliest: this one's, or one's around it."""
-        best, least = self, self._at - self._read()
+        best, least = self, self._own_left(now)
         for one in self._above():
-            left = one._at - one._read()
+            left = one._own_left(now)
             if left < least:
                 best, least = one, left
         return best
@@ -238,12 +238,15 @@ class Deadline:
     def left(self, now: float | None = None) -> float:
         """Seconds until the earliest limit, negative when it has passed.
 
-        *now* saves a look at the clock.
+        A reading *now* of our clock saves another look at it.
         """
-        if self._outer is None:
-            return self._at - (now if now is not None and self._read == clock.now else self._read())
-        binding = self.binding()
-        return binding._at - binding._read()
+        least = self._own_left(now)
+        if self._outer is not None:
+            least = min((least, *(one._own_left(now) for one in self._above())))
+        return least
+
+    def _own_left(self, now: float | None) -> float:
+        return self._at - (now if now is not None and self._read == clock.now else self._read())
 
     def at_by(self, read: Callable[[], float]) -> float:
         """The instant of the earliest limit, as a reading of the clock *read*."""

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, final
 
 from resilient._core.retry import GiveUp, Sleep
 from resilient._policies.retry.run import Run, Within
-from resilient._runtime import clock
+from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,7 +38,8 @@ class Attempt:
     def __init__(self, loop: Attempts, run: Run, last_error: BaseException | None) -> None:
         self._loop = loop
         self._unwanted = False
-        self._within = Within(run, loop.within, spent=run.elapsed() if run.attempt > 1 else 0.0)
+        spent = loop.within - run.within_left() if loop.within < math.inf else 0.0
+        self._within = Within(run, loop.within, max(0.0, spent))
         self.number, self.waited, self.last_error = run.attempt, run.waited, last_error
 
     def again(self) -> None:
@@ -90,7 +92,7 @@ class Attempts:
         step = self._next_step(StopIteration)
         if step is not None:
             clock.sleep(step.seconds)
-        return self._attempt()
+        return self._attempt(StopIteration)
 
     def __aiter__(self) -> Self:
         return self
@@ -100,7 +102,7 @@ class Attempts:
         if step is not None:
             assert self._run is not None
             await self._run.pause_async(step.seconds)
-        return self._attempt()
+        return self._attempt(StopAsyncIteration)
 
     # The attempts report here.
 
@@ -149,12 +151,20 @@ class Attempts:
         began = clock.now()
         budget = self._policy.begin(began, None)
         self._run = Run(self._policy, _no_function, (), {}, began, budget)
-        self._run.until = began + self._policy.within
+        if self._policy.within < math.inf:
+            read = loops.reading()
+            until = read() + self._policy.within
+            self._run.within_left = lambda: until - read()
         return None
 
-    def _attempt(self) -> Attempt:
-        assert self._run is not None
+    def _attempt(self, stop: type[Exception]) -> Attempt:
+        run = self._run
+        assert run is not None
+        last = None if self._step is None else run.error_before
+        if self._step is not None and run.too_late():
+            self.leave()
+            run.give_up("deadline", run.error_before, None)  # raises it, unless it was a result
+            raise stop
         self._entered = False
-        last = None if self._step is None else self._run.error_before
-        self._yielded = attempt = Attempt(self, self._run, last)
+        self._yielded = attempt = Attempt(self, run, last)
         return attempt

@@ -92,11 +92,14 @@ def retry(
         22.
     """
     text("name", name, instead="@retry(on=...)")
-    limited = stop is not None or within is not None
+    most = math.inf if within is None else seconds("within", within, above=0, finite=False)
+    limited = stop is not None or most < math.inf
     if attempts is DEFAULT:
         attempts = None if stop is not None else ATTEMPTS
     elif attempts is None and not limited:
-        raise ValueError("attempts is None, which is no limit: then stop or within must be given")
+        raise ValueError(
+            "attempts is None, which is no limit: then stop or within must be given (finite)"
+        )
     if budget is not DEFAULT and budget is not None and not isinstance(budget, RetryBudget):
         refuse_type("budget", budget, "a RetryBudget, or None for none")
     strategy = on if is_retry_strategy(on) else None
@@ -108,7 +111,7 @@ def retry(
         wait=wait_rule(wait),
         stop=stop_rule(stop),
         wait_or_stop=wait if stop is None else (wait, stop),
-        within=math.inf if within is None else seconds("within", within, above=0, finite=False),
+        within=most,
         budget=RetryBudget() if budget is DEFAULT else budget,
         on_result=function("on_result", on_result),
         key=check_key(key),

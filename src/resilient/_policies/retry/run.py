@@ -52,8 +52,8 @@ class Run:
         "attempt",
         "error_before",
         "last_error",
-        "until",
         "waited",
+        "within_left",
     )
 
     def __init__(  # noqa: PLR0917  # made in one place, on a path that has failed
@@ -72,8 +72,8 @@ class Run:
         self.attempt = 1
         self.waited = 0.0
         self.last_error: BaseException | None = None
-        self.error_before: BaseException | None = None  # of the attempt just before this one
-        self.until = math.inf  # the end of `within`, where no open deadline says it
+        self.error_before: Exception | None = None  # of the attempt just before this one
+        self.within_left: Callable[[], float] = _for_ever  # where no open deadline says it
 
     @property
     def policy(self) -> str:
@@ -90,6 +90,8 @@ class Run:
                 if isinstance(step, GiveUp):
                     return self.give_up(step.reason, error, result)
                 clock.sleep(step.seconds)
+                if self.too_late():
+                    return self.give_up("deadline", error, result)
                 error, result = self.attempt_once()
             return self.end(error, result)
         finally:
@@ -103,6 +105,8 @@ class Run:
                 if isinstance(step, GiveUp):
                     return self.give_up(step.reason, error, result)
                 await self.pause_async(step.seconds)
+                if self.too_late():
+                    return self.give_up("deadline", error, result)
                 error, result = await self.attempt_once_async()
             return self.end(error, result)
         finally:
@@ -130,6 +134,16 @@ class Run:
 
     async def pause_async(self, seconds: float) -> None:
         """Sleep; a deadline that ends before the sleep does is ours to report."""
+        limit = current_deadline()
+        if limit is None or limit.enforced_here():
+            await self._sleep(seconds)
+        else:
+            with Deadline(
+                math.inf, self._policy.name
+            ):  # an inherited limit interrupts nothing itself
+                await self._sleep(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
         try:
             await loops.sleep(seconds)
         except BaseException as error:
@@ -176,7 +190,6 @@ class Run:
         if self._budget is not None and not self._budget.withdraw():
             return GiveUp("budget")
         policy.scheduled(self.attempt, step.seconds, error)
-        self.attempt += 1
         self.waited = step.seconds
         if self._state is not None:
             self._state.idle_for += step.seconds
@@ -202,11 +215,18 @@ class Run:
             left=self.left(),
         )
 
+    def too_late(self) -> bool:
+        """After a sleep: whether the time is over; if it is not, the next attempt begins."""
+        if self.left() <= 0:
+            return True
+        self.attempt += 1
+        self._policy.count_retry()
+        return False
+
     def left(self) -> float:
         """Seconds that the deadline here, and `within`, leave."""
         limit = current_deadline()
-        ambient = math.inf if limit is None else limit.left()
-        return ambient if self.until == math.inf else min(ambient, self.until - clock.now())
+        return min(self.within_left(), math.inf if limit is None else limit.left())
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -270,6 +290,10 @@ class Run:
         if state.outcome is None or state.attempt_number != self.attempt:
             show_outcome(state, self.attempt, error, result)
         return state
+
+
+def _for_ever() -> float:
+    return math.inf
 
 
 class Within:

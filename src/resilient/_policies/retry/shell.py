@@ -191,8 +191,6 @@ class Retry(PolicyBase):
 
     def scheduled(self, attempt: int, wait: float, error: Exception | None) -> None:
         """Another attempt will follow."""
-        with self._lock:
-            self._retries += 1
         if notify.listening:
             self.outbox.put(
                 RetryScheduled(
@@ -222,6 +220,11 @@ class Retry(PolicyBase):
                 )
             )
             self.outbox.deliver()
+
+    def count_retry(self) -> None:
+        """Another attempt begins."""
+        with self._lock:
+            self._retries += 1
 
     def count_recovered(self) -> None:
         """A call succeeded after a retry."""

@@ -86,6 +86,7 @@ class SingleFlight(PolicyBase):
 
         The one under way still serves those who wait for it.
         """
+        hashable(key)
         with self._lock:
             self._threads.forget(key)
         for table in list(self._tables):
@@ -182,6 +183,7 @@ class SingleFlight(PolicyBase):
             return None
         table.join(run, until)
         run.extend()
+        self._joined.up()
         self._tell_joined(key)
         return run
 
@@ -200,9 +202,8 @@ class SingleFlight(PolicyBase):
             if not run.done:
                 assert limit is not None
                 raise limit.exceeded(self.name, started=True)
-            if run.error is None or isinstance(run.error, Exception):
+            if not run.interrupted:
                 return self._handed(run.outcome(), first=False)
-            # else the one who ran it was interrupted, which is nothing of ours
 
     def _lead_or_join(
         self, key: Hashable, until: float
@@ -247,6 +248,8 @@ class SingleFlight(PolicyBase):
         try:
             clock.wait(event, until)
         finally:
+            if not run.interrupted:  # else this caller tries anew
+                self._joined.up()
             if not run.done:
                 with self._lock:
                     self._threads.leave(run)
@@ -257,7 +260,6 @@ class SingleFlight(PolicyBase):
         return result if first or self._copy is None else self._copy(result)
 
     def _tell_joined(self, key: Hashable) -> None:
-        self._joined.up()
         if notify.listening:
             self.outbox.put(FlightJoined(policy=self.name, kind=self.kind, at=clock.now(), key=key))
             self.outbox.deliver()

@@ -70,6 +70,11 @@ class Flight(Run):
         self.trace = None if error is None else error.__traceback__
         self.done = True
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the one who ran it was interrupted, which is nothing of those who wait."""
+        return self.error is not None and not isinstance(self.error, Exception)
+
     def outcome(self) -> Any:
         """Return or raise what came of it; the traceback starts anew for each who asks."""
         if self.error is not None:

@@ -1,0 +1,171 @@
+"""A state per key, bounded: F10."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from resilient._core.keys import Keys
+
+NAMES = st.sampled_from("abcdefgh")
+
+
+@dataclass(eq=False)
+class State:
+    """A key's state, as far as its place is concerned."""
+
+    key: str
+    idle: bool = True
+    healthy: bool = True
+
+
+def keys_of(most: int, *names: str) -> Keys[State]:
+    keys = Keys[State](most, idle=lambda state: state.idle, healthy=lambda state: state.healthy)
+    for name in names:
+        assert keys.add(name, State(name)) == []
+    return keys
+
+
+class KeysMachine(RuleBasedStateMachine):
+    @initialize(most=st.integers(1, 5))
+    def begin(self, most: int) -> None:
+        self.most, self.keys = most, keys_of(most)
+        self.model: list[State] = []  # least recently used first
+
+    def known(self, key: str) -> State | None:
+        return next((state for state in self.model if state.key == key), None)
+
+    @rule(key=NAMES, idle=st.booleans(), healthy=st.booleans())
+    def use(self, key: str, idle: bool, healthy: bool) -> None:
+        state = self.keys.get(key)
+        assert state is self.known(key)
+        if state is not None:
+            self.model.remove(state)
+            self.model.append(state)
+            return
+        gone = []
+        while len(self.model) >= self.most and (loser := self.next_to_go()) is not None:
+            self.model.remove(loser)
+            gone.append(loser)
+        self.model.append(state := State(key, idle, healthy))
+        assert self.keys.add(key, state) == gone
+
+    def next_to_go(self) -> State | None:
+        idle = [state for state in self.model if state.idle]
+        healthy = [state for state in idle if state.healthy]
+        return next(iter(healthy or idle), None)
+
+    @rule(key=NAMES, idle=st.booleans(), healthy=st.booleans())
+    def change(self, key: str, idle: bool, healthy: bool) -> None:
+        state = self.keys.peek(key)  # without using it
+        assert state is self.known(key)
+        if state is not None:
+            state.idle, state.healthy = idle, healthy
+
+    @rule()
+    def all_become_busy(self) -> None:
+        for state in self.model:
+            state.idle = False
+
+    @rule()
+    def clear(self) -> None:
+        assert set(map(id, self.keys.clear())) == set(map(id, self.model))
+        self.model = []
+
+    @invariant()
+    def they_keep_the_same(self) -> None:
+        if hasattr(self, "keys"):
+            assert len(self.keys) == len(self.model)
+            assert set(self.keys) == {state.key for state in self.model}
+            assert {id(state) for state in self.keys.states()} == {
+                id(state) for state in self.model
+            }
+
+
+@pytest.mark.rule("F10")
+def test_it_keeps_what_a_list_in_the_order_of_use_would_keep() -> None:
+    run_state_machine_as_test(
+        KeysMachine, settings=settings(max_examples=200, stateful_step_count=40)
+    )
+
+
+def gone(keys: Keys[State], name: str) -> list[str]:
+    return [state.key for state in keys.add(name, State(name))]
+
+
+@pytest.mark.rule("F10")
+def test_the_least_recently_used_goes_first() -> None:
+    keys = keys_of(3, "a", "b", "c")
+    keys.get("a")
+    assert gone(keys, "d") == ["b"]
+    assert gone(keys, "e") == ["c"]
+    assert gone(keys, "f") == ["a"]
+    assert list(keys) == ["d", "e", "f"]
+
+
+@pytest.mark.rule("F10")
+def test_an_idle_and_healthy_one_goes_before_an_older_one_that_is_not_healthy() -> None:
+    keys = keys_of(3, "a", "b", "c")
+    for key in "ab":
+        state = keys.peek(key)
+        assert state is not None
+        state.healthy = False
+    assert gone(keys, "d") == ["c"]
+    assert gone(keys, "e") == ["d"]
+    for state in keys.states():
+        state.healthy = False
+    assert gone(keys, "f") == ["a"]
+
+
+@pytest.mark.rule("F10")
+def test_one_in_use_never_goes_so_that_there_may_be_more_than_the_bound() -> None:
+    keys = keys_of(2, "a", "b")
+    for state in keys.states():
+        state.idle = False
+    assert gone(keys, "c") == []
+    assert len(keys) == 3
+    assert gone(keys, "d") == ["c"]
+    for state in keys.states():
+        state.idle = True
+    assert gone(keys, "e") == ["a", "b"]  # back within the bound
+    assert list(keys) == ["d", "e"]
+
+
+@pytest.mark.rule("F10")
+def test_to_peek_is_not_to_use() -> None:
+    keys = keys_of(2, "a", "b")
+    keys.peek("a")
+    assert gone(keys, "c") == ["a"]
+    assert keys.peek("a") is None
+    assert keys.get("a") is None
+
+
+@pytest.mark.rule("F10")
+def test_a_key_that_was_passed_over_keeps_its_turn() -> None:
+    keys = keys_of(2, "a", "b")
+    busy = keys.peek("a")
+    assert busy is not None
+    busy.idle = False
+    assert gone(keys, "c") == ["b"]
+    busy.idle = True
+    assert gone(keys, "d") == ["a"]
+
+
+@pytest.mark.rule("F10", "T3")
+def test_cleared_keys_are_handed_back_and_come_no_more() -> None:
+    keys = keys_of(2, "a", "b")
+    assert [state.key for state in keys.clear()] == ["a", "b"]
+    assert (len(keys), list(keys), keys.states()) == (0, [], [])
+    assert gone(keys, "a") == []
+    assert gone(keys, "c") == []
+    assert gone(keys, "d") == ["a"]
