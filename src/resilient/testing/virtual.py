@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, final
 
 from resilient._core.checks import Seconds
 from resilient._core.checks import seconds as check_seconds
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+PATIENCE: Final = 5.0
+"""Real seconds that a loop without a timer waits for another thread, which may be idle for good."""
 _active = threading.Lock()
 
 
@@ -63,8 +65,8 @@ class VirtualTime:
         virtual time.
 
         Raises:
-            RuntimeError: nothing is ready, no timer is set and no other thread lives: it would
-                wait for ever.
+            RuntimeError: nothing is ready, no timer is set and no other thread does a thing: it
+                would wait for ever.
         """
 
         async def main() -> R:
@@ -164,12 +166,16 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         """
         if self._out or self._workers():
             return False
-        if timeout is None:
-            if threading.active_count() > 1:
-                return False
-            raise RuntimeError("virtual time stands still: nothing is ready, and no timer is set")
-        self._virtual.advance(timeout)
-        return True
+        if timeout is not None:
+            self._virtual.advance(timeout)
+        return timeout is not None
+
+    def patience(self, timeout: float | None) -> float | None:
+        """Real seconds to wait for something outside; ``None`` for a call that is surely out."""
+        if self._out or self._workers():
+            return None
+        assert timeout is None, "jump() has seen to the timers"
+        return PATIENCE if threading.active_count() > 1 else 0.0
 
     def _back(self, _: asyncio.Future[Any]) -> None:
         self._out -= 1
@@ -188,7 +194,11 @@ class _JumpingSelector(selectors.DefaultSelector):
             return ready
         if self._loop.jump(timeout):
             return []
-        return super().select(None)
+        patience = self._loop.patience(timeout)
+        ready = super().select(patience)
+        if not ready and patience is not None:
+            raise RuntimeError("virtual time stands still: nothing is ready, and no timer is set")
+        return ready
 
 
 @contextmanager
