@@ -1,7 +1,7 @@
 """Which rule is tested in which world: `python -m tests.matrix`.
 
-The tests say so themselves: the marker ``rule`` names the rules, and the parameter
-``world`` (or ``async_world``) the world. A cell without a test has a reason here.
+The tests say so themselves: the marker ``rule`` names the rules, and a parameter (mostly
+``world``) or the file's name the world. A cell without a test has a reason here.
 """
 
 from __future__ import annotations
@@ -16,9 +16,30 @@ import pytest
 from tests.mutants.__main__ import RULES
 from tests.worlds import WORLDS
 
-PURE = "a rule of the core, or of what has no world: tested once"
-NO_WAIT = "in plain threads nothing is interrupted (D4)"
-REASONS: dict[tuple[str, str], str] = {}
+ONCE = "about building, naming or reading the source: there is no world in it"
+UNCANCELLED = "nothing cancels a plain thread (D4)"
+LOOPLESS = "about timers of an event loop, and a plain thread has none"
+REASONS: dict[tuple[str, str], str] = {
+    ("F5", "*"): ONCE,
+    ("F7", "*"): ONCE,
+    ("T1", "*"): ONCE,
+    ("R9", "threads"): UNCANCELLED,
+    ("S3", "threads"): UNCANCELLED,
+    ("D8", "threads"): LOOPLESS,
+    ("T2", "asyncio"): "its tests run their own asyncio loop; see the last column",
+    ("T2", "threads"): "its tests begin in a plain thread; see the last column",
+    ("T2", "uvloop"): "uvloop has real time only",
+}
+
+
+def world_of(item: pytest.Item) -> str:
+    """The world of a test: a parameter's value, or the end of its file's name."""
+    spec = getattr(item, "callspec", None)
+    values = (
+        [] if spec is None else [value for value in spec.params.values() if isinstance(value, str)]
+    )
+    file = item.path.stem.rpartition("_")[2]
+    return next((world for world in WORLDS if world in values or world == file), "once")
 
 
 class Collector:
@@ -29,9 +50,7 @@ class Collector:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            params = getattr(item, "callspec", None)
-            named = {} if params is None else params.params
-            world = named.get("world") or named.get("async_world") or "once"
+            world = world_of(item)
             for marker in item.iter_markers("rule"):
                 for rule in marker.args:
                     self.cells[rule, world] += 1
@@ -41,7 +60,9 @@ def main() -> int:
     """Print the table; 0 if no rule is untested and every empty cell has its reason."""
     collector = Collector()
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider"], plugins=[collector])
+        code = pytest.main(
+            ["--collect-only", "-q", "-p", "no:cacheprovider", "-W", ASSERTS], plugins=[collector]
+        )
     if code:
         print(said.getvalue())
         return 1
@@ -57,7 +78,9 @@ def main() -> int:
         for name in WORLDS:
             if not collector.cells[rule, name]:
                 reason = REASONS.get((rule, name)) or REASONS.get((rule, "*"))
-                (why if reason else bad).append(f"{rule} on {name}: {reason or 'no test, and no reason'}")
+                (why if reason else bad).append(
+                    f"{rule} on {name}: {reason or 'no test, and no reason'}"
+                )
     print("\nEmpty cells:", *why, sep="\n  ")
     if bad:
         print("\nMissing:", *bad, sep="\n  ")

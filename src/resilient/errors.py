@@ -157,6 +157,6 @@ class DeadlineExceeded(ResilienceError, TimeoutError):  # noqa: N818  # named fo
                 "start this task inside detached()"
             )
         return (
-            f"{self.policy}: not started, too little was left of the deadline of "
+            f"{self.policy}: not started, nothing was left of the deadline of "
             f"{_seconds(self.seconds)} after {_seconds(self.elapsed)}; the call was not made"
         )

@@ -568,6 +568,33 @@ def test_a_result_from_before_a_change_of_state_decides_nothing() -> None:
     assert (stats(core, 2.0).failures, stats(core, 2.0).successes) == (2, 2)
 
 
+@pytest.mark.rule("B1", "B4")
+def test_neither_a_late_success_nor_a_late_failure_is_in_the_window() -> None:
+    for late in (OK, BAD):
+        core = core_of(minimum=1, failure_rate=1.0)
+        permit = admit(core)
+        core.turn(S.CLOSED, "reset", 0.0, 0.0)
+        core.settle(permit, late, 0.0, 0.0)
+        assert stats(core).failure_rate is None
+        call(core, OK)
+        call(core, BAD)
+        assert stats(core).failure_rate == 0.5
+
+
+@pytest.mark.rule("B5", "B10")
+def test_only_a_state_that_lets_all_through_and_records_has_a_standing_permit() -> None:
+    core = core_of(minimum=1)
+    standing = [core.standing is admit(core)]
+    call(core, BAD)
+    standing.append(core.standing is not None)  # OPEN
+    admit(core, 2.0)
+    standing.append(core.standing is not None)  # HALF_OPEN
+    assert standing == [True, False, False]
+    for how, state in BY_HAND:
+        core.turn(state, how, 2.0, 0.0)
+        assert (core.standing is not None) is (state in {S.CLOSED, S.METRICS_ONLY})
+
+
 @pytest.mark.rule("B1")
 def test_every_change_of_state_begins_a_generation() -> None:
     core = core_of(minimum=1)
@@ -880,7 +907,8 @@ def test_it_may_begin_open_with_its_cooldown_running() -> None:
 def test_forced_open_rejects_whatever_the_time() -> None:
     core = core_of()
     core.turn(S.FORCED_OPEN, "force_open", 0.0, 0.0)
-    assert refusal(core, 1e9) == Refusal(None, "forced_open", Why("force_open", 0, 0))
+    answer = refusal(core, 1e9)
+    assert (answer.retry_after, answer.reason) == (None, "forced_open")
     assert stats(core, 1e9).retry_after is None
 
 
@@ -985,6 +1013,7 @@ def test_rejections_and_changes_are_counted_by_state() -> None:
     call(core, BAD, now=2.0)
     assert core.rejections == {S.OPEN: 1, S.HALF_OPEN: 2}
     assert core.transitions == {S.OPEN: 2, S.HALF_OPEN: 1, S.CLOSED: 1}
+    assert stats(core, 2.0).opened == 2
 
 
 @pytest.mark.rule("B13")
@@ -1011,6 +1040,13 @@ def test_rates_are_told_while_the_window_is_judged_and_never_of_an_empty_one() -
     assert stats(core).failure_rate is None
 
 
+@pytest.mark.rule("B13")
+def test_without_a_watch_on_the_window_there_are_no_rates() -> None:
+    core = core_of(consecutive_failures=5, failure_rate=None, minimum=1)
+    calls(core, BAD, OK)
+    assert (stats(core).failure_rate, stats(core).slow_rate) == (None, None)
+
+
 @pytest.mark.rule("F10")
 def test_healthy_is_closed_without_a_failure_in_the_window() -> None:
     core = core_of(minimum=10, window=WINDOW)
@@ -1029,7 +1065,17 @@ def test_readings_a_little_out_of_order_are_taken_as_one_instant() -> None:
     core = core_of(minimum=1)
     call(core, BAD, now=10.0)
     assert refusal(core, 9.0).retry_after == 2.0
+    refusal(core, 11.5)
     admit(core, 12.0)
+
+
+@pytest.mark.rule("T2")
+def test_a_little_disorder_takes_no_time_back() -> None:
+    core = core_of(minimum=1)
+    call(core, BAD, now=10.0)
+    refusal(core, 9.0)
+    refusal(core, 8.5)  # 1.5 s behind the latest: this is the clock
+    admit(core, 10.5)
 
 
 @pytest.mark.rule("T2", "B5", "B7")
@@ -1084,6 +1130,8 @@ def test_a_renewed_breaker_begins_as_it_is_told_and_at_the_first_cooldown() -> N
     ("why", "words"),
     [
         (Why("consecutive_failures", 10, 10), "10 failures in a row"),
+        (Why("consecutive_failures", 1, 1), "1 failure in a row"),
+        (Why("consecutive_failures", 2, 2), "2 failures in a row"),
         (Why("probes", 1, 3), "1 of 3 probes failed"),
         (Why("slow_probes", 2, 3), "2 of 3 probes were slow"),
         (Why("failure_rate", 25, 40), "failure rate 62% of 40 calls"),

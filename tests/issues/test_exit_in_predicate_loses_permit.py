@@ -1,4 +1,4 @@
-"""A predicate that was interrupted (Ctrl-C, say) kept the permit of its call: a probe's place was gone for its lease."""
+"""A predicate that was interrupted (Ctrl-C, say) kept the permit of its call."""
 
 from __future__ import annotations
 

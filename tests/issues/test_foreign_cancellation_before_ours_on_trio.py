@@ -1,4 +1,4 @@
-"""On trio a foreign cancellation that came before our limit passed for a consequence of it: B9 counted a failure.
+"""On trio a foreign cancellation before our limit passed for a consequence of it (B9).
 
 A scope of trio inherits the reason of the scope around it. The reason of ours was the
 foreign one's, so that the foreign scope looked as if it had inherited ours.

@@ -1,4 +1,4 @@
-"""`forget` of what can't be a key was an error or silence, as it happened to find something or not."""
+"""`forget` of what can't be a key was an error or silence, as it happened."""
 
 from __future__ import annotations
 

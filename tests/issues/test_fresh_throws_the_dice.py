@@ -1,4 +1,4 @@
-"""Renewing the living breakers drew from the seeded dice: the same seed gave another hour when another policy lived."""
+"""Renewing the living breakers drew from the seeded dice: one seed gave several hours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With a group type in ``on``, a group whose every leaf is ignored counted as a failure: B2 says "whatever on says"."""
+"""With a group type in ``on``, a group of nothing but ignored leaves was a failure (B2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy was listed before it was built: a scrape, `fresh()` or a fork in another thread met half of one."""
+"""A policy was listed before it was built: others met half of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A positional-only parameter's key was read off a keyword of the same name, which is another argument."""
+"""A positional-only parameter's key was read off a keyword of the same name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under a bare MockClock ``within`` of the loop form was counted on the machine's clock, which does not move."""
+"""Under a bare MockClock ``within`` of the loop form was counted on the machine's clock."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -23,7 +24,7 @@ with record(StateChanged) as moves:
 def test_a_record_of_everything_is_a_list_of_events() -> None:
     pytest.importorskip("mypy", reason="mypy is not installed")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "-c", CODE],
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, "-c", CODE],
         capture_output=True,
         text=True,
         check=False,

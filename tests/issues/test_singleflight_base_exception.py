@@ -1,4 +1,4 @@
-"""What is no Exception left a single-flight's own task as well: trio took it for an internal error, asyncio for a lost one."""
+"""What is no Exception left a single-flight's own task as well, for trio an internal error."""
 
 from __future__ import annotations
 

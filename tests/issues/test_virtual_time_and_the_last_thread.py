@@ -1,6 +1,7 @@
-"""A thread that spoke to the loop and ended between the loop's two looks made virtual time "stand still".
+"""What a thread said just before it ended was overheard: virtual time "stood still".
 
-So `VirtualTime.run` failed now and then when it closed, since asyncio shuts its executor down from a thread.
+So `VirtualTime.run` failed now and then when it closed: asyncio shuts its executor down from
+a thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""B9: a call that is cancelled because a limit of ours expired is a failure; any other cancellation counts nowhere."""
+"""B9: a call that a limit of ours cancelled is a failure; another cancellation counts nowhere."""
 
 from __future__ import annotations
 
@@ -122,8 +122,9 @@ async def after_a_foreign_limit_that_has_passed(policy: Breaker) -> None:
 
 
 PLACES = [
-    in_a_function, in_a_call, in_a_block, in_a_sync_block, by_hand, in_a_child, in_a_grandchild, around_a_task_group,
-    inside_detached, under_a_longer_limit, under_other_policies, in_a_flight, under_a_foreign_limit_that_has_time,
+    in_a_function, in_a_call, in_a_block, in_a_sync_block, by_hand, in_a_child, in_a_grandchild,
+    around_a_task_group, inside_detached, under_a_longer_limit, under_other_policies, in_a_flight,
+    under_a_foreign_limit_that_has_time,
     around_a_foreign_limit_that_has_time, after_a_foreign_limit_that_has_passed,
 ]  # fmt: skip
 
@@ -267,9 +268,7 @@ def test_with_slow_given_only_a_call_that_lasted_longer_is_a_failure(
         for place in (in_a_function, in_a_block, in_a_child):
             policy = breaker(slow=2.0 * w.unit)
             with pytest.raises(DeadlineExceeded):
-                await with_deadline(
-                    functools.partial(place, policy), units * w.unit
-                )
+                await with_deadline(functools.partial(place, policy), units * w.unit)
             if w.name != "uvloop" or verdict == "failure":
                 assert outcome(policy) == verdict
                 assert policy.stats().slow == (verdict == "failure")
@@ -419,7 +418,7 @@ def test_a_foreign_cancellation_at_the_very_same_instant_makes_it_ignored(place:
 
 @pytest.mark.rule("B9")
 @pytest.mark.parametrize("first", ["ours", "theirs"])
-def test_a_foreign_cancellation_that_arrives_before_the_call_has_ended_makes_it_ignored_on_asyncio(
+def test_a_foreign_cancellation_before_the_call_has_ended_makes_it_ignored_on_asyncio(
     first: str,
 ) -> None:
     policy = breaker()
@@ -450,9 +449,7 @@ def test_a_foreign_cancellation_that_arrives_before_the_call_has_ended_makes_it_
 
 
 @pytest.mark.rule("B9")
-def test_a_foreign_cancellation_that_arrives_before_the_call_has_ended_makes_it_ignored_on_trio() -> (
-    None
-):
+def test_a_foreign_cancellation_before_the_call_has_ended_makes_it_ignored_on_trio() -> None:
     """Ours first; theirs first is in tests/issues."""
     policy = breaker()
 

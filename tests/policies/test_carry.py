@@ -12,7 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import pytest
 
-from resilient import DeadlineExceeded, carry, current_deadline, deadline, detached, remaining, timeout
+from resilient import (
+    DeadlineExceeded,
+    carry,
+    current_deadline,
+    deadline,
+    detached,
+    remaining,
+    timeout,
+)
 from resilient.testing import virtual_time
 from tests.worlds import World
 

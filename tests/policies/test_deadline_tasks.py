@@ -12,7 +12,15 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from resilient import DeadlineExceeded, current_deadline, deadline, detached, remaining, retry, timeout
+from resilient import (
+    DeadlineExceeded,
+    current_deadline,
+    deadline,
+    detached,
+    remaining,
+    retry,
+    timeout,
+)
 from resilient.testing import virtual_time
 from tests.worlds import World, drive, in_threads, world_named
 

@@ -304,8 +304,8 @@ def test_work_that_outlives_its_deadline_says_how_to_detach_it() -> None:
 
         said = time.run(main)
     assert (
-        "deadline of 0.5 s was inherited from a block that ended 312 s ago; start this task inside detached()"
-        in said
+        "deadline of 0.5 s was inherited from a block that ended 312 s ago; "
+        "start this task inside detached()" in said
     )
     assert said.startswith("r: not started, ")
 
@@ -315,8 +315,8 @@ def test_a_limit_says_whether_the_call_had_started() -> None:
     started = str(DeadlineExceeded("price", 0.5, 0.52, True))
     not_started = str(DeadlineExceeded("price", 0.5, 0.52, False))
     assert (
-        started
-        == "price: limit of 0.5 s exceeded after 0.52 s; the call had started, its effects are unknown"
+        started == "price: limit of 0.5 s exceeded after 0.52 s; "
+        "the call had started, its effects are unknown"
     )
     assert not_started.startswith("price: not started")
     assert not_started.endswith("the call was not made")

@@ -1,4 +1,4 @@
-"""What holds for every policy: how functions are wrapped, named and counted (F1, F2, F5, F6, F8, F9, F13, F14)."""
+"""What holds for every policy: how functions are wrapped, named and counted (F1 to F14)."""
 
 from __future__ import annotations
 
@@ -504,16 +504,16 @@ def test_stop_iteration_of_a_sync_function_passes(make: Maker) -> None:
 @pytest.mark.rule("F8")
 def test_an_error_that_takes_no_notes_passes_all_the_same(make: Maker) -> None:
     @dataclasses.dataclass(frozen=True)
-    class Frozen(LookupError):
+    class FrozenLookupError(LookupError):
         code: int
 
-    error = Frozen(3)
+    error = FrozenLookupError(3)
 
     def fail() -> None:
         raise error
 
     policy = make() if make is not MAKERS["retry"] else retry(on=LookupError, wait=0, attempts=1)
-    with pytest.raises(Frozen) as caught:
+    with pytest.raises(FrozenLookupError) as caught:
         policy(fail)()
     assert caught.value is error
 

@@ -393,7 +393,7 @@ class Dropping:
 
 
 @pytest.mark.rule("F3")
-def test_a_block_that_ended_in_the_wrong_context_gives_its_place_back_with_its_own(bracket: Any) -> None:
+def test_a_block_that_ended_in_the_wrong_context_gives_its_place_back_later(bracket: Any) -> None:
     def stream() -> Iterator[int]:
         with bracket:
             yield 1
@@ -544,12 +544,14 @@ def test_nothing_is_created_at_import_time() -> None:
         """
         import os, sys, threading
         import asyncio, anyio, tenacity, logging, inspect  # what others create is not ours
-        def files(): return set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+        folder = "/proc/self/fd"
+        def files(): return set(os.listdir(folder)) if os.path.isdir(folder) else set()
         before, hooks = files(), len(sys.meta_path)
         made = []
         asyncio.new_event_loop = lambda: made.append("loop")
         import resilient, resilient.testing
-        policy = resilient.pipeline(resilient.singleflight(), resilient.retry(on=OSError), resilient.breaker(), resilient.timeout(1))
+        from resilient import breaker, pipeline, retry, singleflight, timeout
+        policy = pipeline(singleflight(), retry(on=OSError), breaker(), timeout(1))
         assert files() == before, files() - before
         assert threading.active_count() == 1, threading.enumerate()
         assert not made

@@ -45,7 +45,7 @@ def test_the_first_is_outermost_exactly_as_decorators_stacked_from_top_to_bottom
         again, watch = retry(on=ValueError, wait=0), breaker()
         first, second = (again, watch) if outermost == "retry" else (watch, again)
         body = Flaky(2)
-        fn = w.function(lambda: body())
+        fn = w.function(body)
         if how == "stacked":
             result = await w.call(first(second(fn)))
         elif how == "called":

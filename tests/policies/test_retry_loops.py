@@ -6,7 +6,15 @@ from typing import Any, Self
 
 import pytest
 
-from resilient import Deadline, DeadlineExceeded, RetryBudget, current_deadline, deadline, remaining, retry
+from resilient import (
+    Deadline,
+    DeadlineExceeded,
+    RetryBudget,
+    current_deadline,
+    deadline,
+    remaining,
+    retry,
+)
 from resilient._policies.retry.attempts import Attempt
 from resilient.events import RetryGaveUp, RetryScheduled
 from resilient.testing import record, virtual_time

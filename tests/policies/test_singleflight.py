@@ -30,7 +30,7 @@ from resilient import (
     timeout,
 )
 from resilient.events import FlightJoined
-from resilient.testing import fresh, record, virtual_time
+from resilient.testing import fresh, record
 from tests.worlds import World, world_named
 
 

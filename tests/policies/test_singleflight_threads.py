@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from resilient import DeadlineExceeded, SingleFlightStats, breaker, deadline, remaining, singleflight
+from resilient import (
+    DeadlineExceeded,
+    SingleFlightStats,
+    breaker,
+    deadline,
+    remaining,
+    singleflight,
+)
 from resilient.events import FlightJoined
 from resilient.testing import VirtualTime, record, virtual_time
 
@@ -189,7 +196,7 @@ def test_when_every_waiter_has_left_the_run_of_the_first_is_still_the_one_to_joi
     time.advance(2)
     crew.join("short")
     crew.start("next", lambda: flight.do("k", crew.work))
-    waiting(time, 2)
+    waiting(time, 1)
     crew.go_on.set()
     outcomes = crew.join()
     assert outcomes["first"] == outcomes["next"] == "run 1"
@@ -290,7 +297,7 @@ def test_forget_in_threads(time: VirtualTime) -> None:
     old.go_on.set()
     assert old.join() == {"first": "run 1", "waiter": "run 1"}
     new.start("joins the new", lambda: flight.do("k", new.work))
-    waiting(time, 2)
+    waiting(time, 1)
     assert flight.stats().in_flight == 1
     new.go_on.set()
     assert new.join() == {"new": "run 1", "joins the new": "run 1"}

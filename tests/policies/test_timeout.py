@@ -6,7 +6,15 @@ import math
 
 import pytest
 
-from resilient import DeadlineExceeded, TimeoutStats, current_deadline, deadline, policy_of, remaining, timeout
+from resilient import (
+    DeadlineExceeded,
+    TimeoutStats,
+    current_deadline,
+    deadline,
+    policy_of,
+    remaining,
+    timeout,
+)
 from resilient.events import DeadlineExpired
 from resilient.testing import fresh, record, virtual_time
 from tests.worlds import World

@@ -96,7 +96,7 @@ class Why:
     def __str__(self) -> str:
         match self.watch:
             case "consecutive_failures":
-                return f"{self.count} failures in a row"
+                return f"{self.count} failure{'s' * (self.count > 1)} in a row"
             case "probes":
                 return f"{self.count} of {self.calls} probes failed"
             case "slow_probes":
@@ -251,7 +251,8 @@ class BreakerCore:
                 self.calls.up()
                 return permit, moves
         self.rejections[self._state] = self.rejections.get(self._state, 0) + 1
-        return Refusal(self._left(now), self._state.value, self._why), moves
+        why = self._why if self._state is S.OPEN else None
+        return Refusal(self._left(now), self._state.value, why), moves
 
     def settle(
         self, permit: Permit, verdict: Verdict, now: float, u: float, lasted: float = 0.0

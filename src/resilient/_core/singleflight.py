@@ -4,7 +4,8 @@
 2. A run leaves the table when it ends, before any waiter resumes (S2), when it is
    forgotten (S5), or when its last waiter leaves: then it must be cancelled, and
    nobody can join it any more (S3). Only its own entry is ever removed.
-3. A run's time limit is the latest of its waiters'; it never shrinks (S4).
+3. Code that is part of a run must not wait for that run, nor for one that waits for it (S7).
+4. A run's time limit is the latest of its waiters'; it never shrinks (S4).
 
 After ``golang.org/x/sync/singleflight``, with the waiters' cancellation of
 ``janos/singleflight``.
@@ -13,19 +14,32 @@ After ``golang.org/x/sync/singleflight``, with the waiters' cancellation of
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Generic, TypeVar
 
 
 class Run:
     """One execution that several callers may share."""
 
-    __slots__ = ("key", "until", "waiting")
+    __slots__ = ("awaits", "key", "until", "waiting")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
+        self.awaits: set[Run] = set()  # the runs that its own code waits for
         self.waiting = 0
         self.until = -math.inf  # the latest limit of its waiters
+
+    def depends_on(self, others: Collection[Run]) -> bool:
+        """Whether it is one of *others*, or waits for one, however far down."""
+        seen, found = set[Run](), [self]
+        while found:
+            run = found.pop()
+            if run in others:
+                return True
+            if run not in seen:
+                seen.add(run)
+                found.extend(tuple(run.awaits))
+        return False
 
 
 R = TypeVar("R", bound=Run)

@@ -48,6 +48,9 @@ class PolicyBase(abc.ABC):
         self._name = name
         self._lock = new_lock()
         self.outbox = Outbox()
+
+    def list_me(self) -> None:
+        """Be one of `policies`: the last step of building, since others may look at once."""
         living.add(self)
 
     @abc.abstractmethod
@@ -56,7 +59,7 @@ class PolicyBase(abc.ABC):
 
     @property
     def name(self) -> str:
-        """Its name: the one given, or that of the first function it decorated, or its kind."""
+        """The name that was given, else that of the first function it decorated, else its kind."""
         return self._name or self.kind
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:

@@ -18,6 +18,7 @@ class Pipeline(PolicyBase):
     def __init__(self, name: str | None, members: tuple[Guarding, ...]) -> None:
         super().__init__(name)
         self.policies = members
+        self.list_me()
 
     def stats(self) -> tuple[object, ...]:
         """A snapshot of each policy, outermost first; of a pipeline inside, a tuple again."""

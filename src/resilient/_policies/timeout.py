@@ -36,6 +36,7 @@ class Timeout(PolicyBase):
         super().__init__(name)
         self.seconds = limit
         self.calls, self.expired, self.not_started = Tally(), Tally(), Tally()
+        self.list_me()
 
     def stats(self) -> TimeoutStats:
         """A snapshot; see `TimeoutStats`."""

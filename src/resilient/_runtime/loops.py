@@ -67,11 +67,11 @@ class Timers:
             self._arm(at)
         return entry
 
-    def _arm(self, at: float) -> None:
+    def _arm(self, at: float, least: float = 0.0) -> None:
         if self._handle is not None:
             self._handle.cancel()
         self.queue.armed_at = at
-        self._handle = self.loop.call_later(max(0.0, at - clock.now()), self._go)
+        self._handle = self.loop.call_later(max(least, at - clock.now()), self._go)
 
     def _go(self) -> None:
         self._handle = None
@@ -80,8 +80,8 @@ class Timers:
         for item in self.queue.due(now):
             item.due(now)
         at = self.queue.next_at()
-        if at < self.queue.armed_at:  # the loop's clock may be coarser than ours, and early
-            self._arm(at)
+        if at < self.queue.armed_at:  # the loop may be early, by its resolution: let time pass
+            self._arm(at, least=max(2e-9, 4 * math.ulp(now)))
 
 
 class LoopState:

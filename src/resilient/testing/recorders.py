@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar, overload
 
 from resilient._policies import base
 from resilient._policies.retry import budget
@@ -27,13 +27,17 @@ def fresh() -> Iterator[None]:
         _renew()
 
 
+@overload
+def record() -> AbstractContextManager[list[Event]]: ...
+@overload
+def record(*types: type[E]) -> AbstractContextManager[list[E]]: ...
 @contextmanager
-def record(*types: type[E]) -> Iterator[list[E]]:
+def record(*types: type[Any]) -> Iterator[list[Any]]:
     """Keep the events of *types* (of all, if none is given).
 
     Yields the list, which grows while the block lasts.
     """
-    events: list[E] = []
+    events: list[Any] = []
     with subscribe(events.append, *types):
         yield events
 

@@ -168,6 +168,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
             return False
         if timeout is not None:
             self._virtual.advance(timeout)
+            self._clock_resolution = max(1e-9, 2 * math.ulp(self.time()))  # rounding is no wait
         return timeout is not None
 
     def patience(self, timeout: float | None) -> float | None:
@@ -213,7 +214,7 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
 
     Args:
         seed: of the dice.
-        fresh: let every policy start as new, and leave it as new.
+        fresh: let every policy start as new, and leave it as new: read `stats` inside the block.
 
     Raises:
         RuntimeError: time is virtual already.

@@ -151,6 +151,7 @@ class Breaker(PolicyBase, Controls):
                 idle=lambda core: not core.in_flight(),
                 healthy=lambda core: core.healthy(clock.now()),
             )
+        self.list_me()
 
     # Single calls.
 
@@ -161,7 +162,11 @@ class Breaker(PolicyBase, Controls):
             CircuitOpen: the breaker does not let it through.
             TypeError: the breaker is keyed; write ``.of(key).admit()``.
         """
-        return Call(self, self._enter(self._unkeyed("admit()"), None), clock.now())
+        return Call(
+            self,
+            self._enter(self._unkeyed("admit(), or `with policy.of(key):`"), None),
+            clock.now(),
+        )
 
     def close_call(
         self, ticket: Ticket, began: float, error: BaseException | None, said: str | None

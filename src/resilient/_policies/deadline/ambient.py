@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from typing import ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, text
@@ -98,14 +98,19 @@ def not_expired(policy: str, now: float) -> Deadline | None:
     return found
 
 
-@contextmanager
-def ambient_set(limit: Deadline | None) -> Iterator[None]:
-    """Let *limit* be the deadline here, inside the block."""
-    token = ambient.set(limit)
-    try:
-        yield
-    finally:
-        ambient.reset(token)
+class _Carried:
+    """Let a limit be the deadline here, inside the block."""
+
+    __slots__ = ("_limit", "_token")
+
+    def __init__(self, limit: Deadline | None) -> None:
+        self._limit = limit
+
+    def __enter__(self) -> None:
+        self._token = ambient.set(self._limit)
+
+    def __exit__(self, *_: object) -> None:
+        ambient.reset(self._token)
 
 
 class detached:  # noqa: N801  # used as a function: with detached():
@@ -122,7 +127,8 @@ class detached:  # noqa: N801  # used as a function: with detached():
         self._token = ambient.set(cover)
 
     def __exit__(self, *_: object) -> None:
-        ambient.reset(self._token)
+        with suppress(ValueError):  # left in another context: nothing to undo in this one
+            ambient.reset(self._token)
 
 
 def carry(fn: Callable[P, R], /) -> Callable[P, R]:
@@ -140,14 +146,14 @@ def carry(fn: Callable[P, R], /) -> Callable[P, R]:
 
         @functools.wraps(fn)
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> object:
-            with ambient_set(limit):
+            with _Carried(limit):
                 return await fn(*args, **kwargs)  # type: ignore[misc]  # a coroutine function
 
         return cast("Callable[P, R]", carried_async)
 
     @functools.wraps(fn)
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
-        with ambient_set(limit):
+        with _Carried(limit):
             return fn(*args, **kwargs)
 
     return carried

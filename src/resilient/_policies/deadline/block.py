@@ -50,6 +50,13 @@ class Owner(Protocol):
     not_started: Tally
 
 
+class Heir(Protocol):
+    """Who must know when a limit is moved."""
+
+    def follow(self) -> None:
+        """It was moved."""
+
+
 class Life(enum.Enum):
     """Where a block is in its life; FIRED is open, with its body cancelled by it."""
 
@@ -106,9 +113,7 @@ class Deadline:
         self._soon: Callable[[Callable[[], object]], object] | None = (
             None  # set while it is somebody's heir
         )
-        self._heirs: dict[Deadline, None] | None = (
-            None  # blocks of other tasks that inherited this limit
-        )
+        self._heirs: dict[Heir, None] | None = None  # who in other tasks goes by this limit
 
     # The block.
 
@@ -215,7 +220,7 @@ class Deadline:
         self._at = at
         self._rearm()
         for heir in tuple(self._heirs or ()):
-            heir._follow()
+            heir.follow()
 
     def cover(self, outer: Deadline | None) -> None:
         """Be no limit, but one that hides those above: see `detached`.
@@ -283,6 +288,23 @@ class Deadline:
             if one._scope is not None:
                 yield one._scope
             one = one._outer
+
+    def bequeath(self, heir: Heir) -> None:
+        """Tell *heir* when a limit that counts here is moved, until `disown`."""
+        for one in (self, *self._above()):
+            one._tell_moves(heir)
+
+    def disown(self, heir: Heir) -> None:
+        """Tell *heir* no more."""
+        for one in (self, *self._above()):
+            if one._heirs:
+                one._heirs.pop(heir, None)
+
+    def follow(self) -> None:
+        """A limit above was moved, perhaps in another thread."""
+        if self._soon is not None:
+            with suppress(RuntimeError):  # the loop of that task is gone
+                self._soon(self._rearm)
 
     # Called by the loop.
 
@@ -372,20 +394,18 @@ class Deadline:
         for one in self._above():
             if one._task is self._task and one.life in ALIVE:
                 return
-            if one.life in ALIVE:
-                self._soon = soon
-                one._heirs = one._heirs or {}
-                one._heirs[self] = None
+            self._soon = soon
+            one._tell_moves(self)
 
     def _disinherit(self) -> None:
         for one in self._above():
             if one._heirs:
                 one._heirs.pop(self, None)
 
-    def _follow(self) -> None:
-        if self._soon is not None:
-            with suppress(RuntimeError):  # the loop of that task is gone
-                self._soon(self._rearm)
+    def _tell_moves(self, heir: Heir) -> None:
+        if self.life in ALIVE:
+            self._heirs = self._heirs or {}
+            self._heirs[heir] = None
 
     # On asyncio.
 

@@ -247,6 +247,10 @@ class Run:
         if self.attempt > 1:
             self._policy.count_recovered()
 
+    def cut_short(self) -> None:
+        """`within` has ended an attempt."""
+        self._policy.gave_up("deadline", self.attempt, self.last_error)
+
     def give_up(self, reason: Reason, error: Exception | None, result: Any) -> Any:
         """Raise the last error with its note, or return the last result."""
         self._policy.gave_up(reason, self.attempt, error)
@@ -323,6 +327,7 @@ class Within:
         try:
             self._limit.__exit__(kind, error, trace)
         except DeadlineExceeded as exceeded:
+            self._run.cut_short()
             if self._run.last_error is None:
                 raise
             raise exceeded from self._run.last_error

@@ -84,6 +84,7 @@ class Retry(PolicyBase):
         self._budgets = Keys[RetryBudget](
             MAX_KEYS, idle=lambda _: True, healthy=RetryBudget.untouched
         )
+        self.list_me()
 
     def stats(self) -> RetryStats:
         """A snapshot; see `RetryStats`."""
@@ -204,7 +205,7 @@ class Retry(PolicyBase):
             )
             self.outbox.deliver()
 
-    def gave_up(self, reason: Reason, attempts: int, error: Exception | None) -> None:
+    def gave_up(self, reason: Reason, attempts: int, error: BaseException | None) -> None:
         """No more is tried."""
         with self._lock:
             self._gave_up[reason] += 1

@@ -21,6 +21,7 @@ from resilient._policies.singleflight.worlds import (
     LoopTable,
     ThreadFlight,
     TrioFlight,
+    Waiting,
     asyncio_table,
     running,
     trio_table,
@@ -35,7 +36,7 @@ from resilient._runtime.decorate import (
 )
 from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
 from resilient.errors import Rejected
-from resilient.events import FlightJoined
+from resilient.events import CallRejected, FlightJoined
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,8 +46,9 @@ R = TypeVar("R")
 class SingleFlightStats:
     """Totals of a single-flight.
 
-    ``calls = runs + joined`` but for those that found no time left; ``in_flight`` runs are under
-    way.
+    ``calls = runs + joined``, once those who wait have been served (in plain threads they are
+    counted as joined then). Calls that were refused are in none of them. ``in_flight`` runs are
+    under way.
     """
 
     name: str
@@ -70,6 +72,7 @@ class SingleFlight(PolicyBase):
         self._calls, self._runs, self._joined = Tally(), Tally(), Tally()
         self._threads: FlightTable[ThreadFlight] = FlightTable()
         self._tables: weakref.WeakSet[LoopTable] = weakref.WeakSet()
+        self.list_me()
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run *fn*, or join the run of whoever asked for the same *key*.
@@ -143,7 +146,6 @@ class SingleFlight(PolicyBase):
 
     async def _fly_async(self, key: Hashable, fn: Callable[[], Any]) -> Any:
         limit = not_expired(self.name, clock.now())
-        self._calls.up()
         loop = loops.running_loop()
         if loop is not None and loops.current_task(loop) is not None:
             table, read = asyncio_table(self, loop, self._tables.add), clock.now
@@ -155,18 +157,18 @@ class SingleFlight(PolicyBase):
         run = self._join(table, key, until)
         if first := run is None:
             self._runs.up()
-            run = new_run(key, self.name, fn, table.end)
+            run = new_run(key, read, self.name, fn, table.end)
             table.begin(run)
             table.join(run, until)
             run.start()
+        self._calls.up()
         try:
-            if limit is None or limit.enforced_here():
-                await run.wait()
-            else:
-                with Deadline(
-                    math.inf, self.name
-                ):  # an inherited limit interrupts nothing; this block does
+            with Waiting(run, limit):
+                if limit is None or limit.enforced_here():
                     await run.wait()
+                else:
+                    with Deadline(math.inf, self.name):  # an inherited limit interrupts nothing
+                        await run.wait()
         except BaseException:
             if not run.done and table.leave(run):
                 run.cancel()
@@ -191,24 +193,26 @@ class SingleFlight(PolicyBase):
 
     def _fly(self, key: Hashable, fn: Callable[[], Any]) -> Any:
         limit = not_expired(self.name, clock.now())
+        run, event = self._lead_or_join(key, limit)
         self._calls.up()
-        until = math.inf if limit is None else limit.at_by(clock.now)
-        while True:
-            run, event = self._lead_or_join(key, until)
-            if event is None:
-                return self._lead(run, fn)
+        while event is not None:
             self._tell_joined(key)
-            self._wait(run, event, until)
+            self._wait(run, event, limit)
             if not run.done:
                 assert limit is not None
                 raise limit.exceeded(self.name, started=True)
             if not run.interrupted:
                 return self._handed(run.outcome(), first=False)
+            run, event = self._lead_or_join(key, limit)
+        with Waiting(run, limit):
+            return self._lead(run, fn)
 
     def _lead_or_join(
-        self, key: Hashable, until: float
+        self, key: Hashable, limit: Deadline | None
     ) -> tuple[ThreadFlight, threading.Event | None]:
         """Begin a run, or wait for the one that is there: then with an event that its end sets."""
+        until = math.inf if limit is None else limit.at_by(clock.now)
+        on_loop = loops.running_loop() is not None or loops.trio_task() is not None
         with self._lock:
             run = self._threads.find(key)
             if run is None:
@@ -217,17 +221,12 @@ class SingleFlight(PolicyBase):
                 self._threads.join(run, until)
                 return run, None
             _refuse_own(self.name, run)
-            if loops.running_loop() is not None or loops.trio_task() is not None:
-                raise Rejected(
-                    self.name,
-                    None,
-                    "would_block",
-                    "another thread runs this, and here an event loop would wait",
-                )
-            self._threads.join(run, until)
-            run.extend()
-            run.events.append(event := threading.Event())
-            return run, event
+            if not on_loop:
+                self._threads.join(run, until)
+                run.extend()
+                run.events.append(event := threading.Event())
+                return run, event
+        raise self._would_block(key)
 
     def _lead(self, run: ThreadFlight, fn: Callable[[], Any]) -> Any:
         self._runs.up()
@@ -244,9 +243,15 @@ class SingleFlight(PolicyBase):
                 event.set()
         return result
 
-    def _wait(self, run: ThreadFlight, event: threading.Event, until: float) -> None:
+    def _wait(self, run: ThreadFlight, event: threading.Event, limit: Deadline | None) -> None:
+        """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile."""
         try:
-            clock.wait(event, until)
+            with Waiting(run, limit):
+                while not run.done:
+                    until = math.inf if limit is None else limit.at_by(clock.now)
+                    if clock.now() >= until:
+                        break
+                    clock.wait(event, until)
         finally:
             if not run.interrupted:  # else this caller tries anew
                 self._joined.up()
@@ -259,6 +264,22 @@ class SingleFlight(PolicyBase):
     def _handed(self, result: Any, *, first: bool) -> Any:
         return result if first or self._copy is None else self._copy(result)
 
+    def _would_block(self, key: Hashable) -> Rejected:
+        if notify.listening:
+            self.outbox.put(
+                CallRejected(
+                    policy=self.name,
+                    kind=self.kind,
+                    at=clock.now(),
+                    key=key,
+                    reason="would_block",
+                    retry_after=None,
+                )
+            )
+            self.outbox.deliver()
+        why = "another thread runs this, and here an event loop would wait"
+        return Rejected(self.name, None, "would_block", why)
+
     def _tell_joined(self, key: Hashable) -> None:
         if notify.listening:
             self.outbox.put(FlightJoined(policy=self.name, kind=self.kind, at=clock.now(), key=key))
@@ -266,7 +287,7 @@ class SingleFlight(PolicyBase):
 
 
 def _refuse_own(name: str, run: Run) -> None:
-    if run in running.get():
+    if run.depends_on(running.get()):
         raise RuntimeError(
             f"{name}: a run asks for its own key {run.key!r}, and would wait for itself for ever"
         )

@@ -33,20 +33,29 @@ running: ContextVar[tuple[Run, ...]] = ContextVar("resilient.flights", default=(
 class Flight(Run):
     """A run with its outcome, and the limit that its function sees."""
 
-    __slots__ = ("done", "error", "limit", "result", "trace")
+    __slots__ = ("_read", "done", "error", "limit", "limits", "result", "trace")
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, key: Hashable, read: Callable[[], float]) -> None:
         super().__init__(key)
+        self._read = read  # the clock that its limit goes by
+        self.limits: list[Deadline] = []  # of those who wait
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
         self.trace: TracebackType | None = None
         self.limit: Deadline | None = None
 
-    def open_limit(self, name: str, now: float, *, bare: bool) -> Deadline | None:
+    def follow(self) -> None:
+        """A waiter's limit was moved: the run's is never before the latest of them."""
+        latest = max((limit.at_by(self._read) for limit in tuple(self.limits)), default=-math.inf)
+        if latest > self.until:
+            self.until = latest
+            self.extend()
+
+    def open_limit(self, name: str, *, bare: bool) -> Deadline | None:
         """The deadline of the run, to be entered in its context; none if one waiter has none."""
         if self.until != math.inf:
-            self.limit = Deadline(self.until - now, name, bare=bare)
+            self.limit = Deadline(self.until - self._read(), name, bare=bare)
         return self.limit
 
     def extend(self) -> None:
@@ -82,15 +91,49 @@ class Flight(Run):
         return self.result
 
 
+class Waiting:
+    """A caller waits inside the block.
+
+    Its limit counts for the run; and a run that the caller is part of waits for this one.
+    """
+
+    __slots__ = ("_limit", "_run", "_within")
+
+    def __init__(self, run: Flight, limit: Deadline | None) -> None:
+        self._run, self._limit = run, limit
+        self._within = running.get()[-1:]
+
+    def __enter__(self) -> None:
+        for run in self._within:
+            run.awaits.add(self._run)
+        if self._limit is not None:
+            self._run.limits.append(self._limit)
+            self._limit.bequeath(self._run)
+
+    def __exit__(self, *_: object) -> None:
+        for run in self._within:
+            run.awaits.discard(self._run)
+        limits = self._run.limits
+        if self._limit is not None:
+            limits.remove(self._limit)
+            if self._limit not in limits:
+                self._limit.disown(self._run)
+
+
 class AsyncFlight(Flight, abc.ABC):
     """A run in a task of its own."""
 
     __slots__ = ("_end", "_fn", "name")
 
     def __init__(
-        self, key: Hashable, name: str, fn: Callable[[], Awaitable[Any]], end: Callable[[Any], None]
+        self,
+        key: Hashable,
+        read: Callable[[], float],
+        name: str,
+        fn: Callable[[], Awaitable[Any]],
+        end: Callable[[Any], None],
     ) -> None:
-        super().__init__(key)
+        super().__init__(key, read)
         self.name = name
         self._fn, self._end = fn, end
 
@@ -104,14 +147,14 @@ class AsyncFlight(Flight, abc.ABC):
         context.run(running.set, (*running.get(), self))
         return context
 
-    async def drive(self, now: Callable[[], float]) -> None:
+    async def drive(self) -> None:
         """The body of the task.
 
         It keeps the outcome for those who wait. It raises only its own cancellation, and what is
         no `Exception` when nobody is left to hear of it.
         """
         try:
-            if (limit := self.open_limit(self.name, now(), bare=False)) is None:
+            if (limit := self.open_limit(self.name, bare=False)) is None:
                 self.finish(await self._fn(), None)
             else:
                 with limit:
@@ -165,7 +208,7 @@ class AsyncioFlight(AsyncFlight):
 
     async def _silent(self) -> None:
         with suppress(asyncio.CancelledError):  # kept for the waiters, if there are any
-            await self.drive(clock.now)
+            await self.drive()
 
     def _ended(self, _: asyncio.Task[None]) -> None:
         if not self.done:  # cancelled before its first step: nothing of `drive` was run
@@ -186,7 +229,8 @@ class AsyncioFlight(AsyncFlight):
         """See `AsyncFlight.wake`."""
         for waiter in self._waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                with suppress(RuntimeError):  # the loop was closed by hand, and nobody will resume
+                    waiter.set_result(None)
 
     def cancel(self) -> None:
         """See `AsyncFlight.cancel`."""
@@ -215,10 +259,8 @@ class TrioFlight(AsyncFlight):
         )
 
     async def _body(self) -> None:
-        import trio  # noqa: PLC0415  # loaded already
-
         with self._scope:
-            await self.drive(trio.current_time)
+            await self.drive()
 
     async def wait(self) -> None:
         """See `AsyncFlight.wait`."""
@@ -297,7 +339,7 @@ class ThreadFlight(Flight):
     __slots__ = ("events",)
 
     def __init__(self, key: Hashable) -> None:
-        super().__init__(key)
+        super().__init__(key, clock.now)
         self.events: list[threading.Event] = []
 
     def run(self, name: str, fn: Callable[[], Any]) -> Any:
@@ -307,7 +349,7 @@ class ThreadFlight(Flight):
     def _inside(self, name: str, fn: Callable[[], Any]) -> Any:
         ambient.set(None)
         running.set((*running.get(), self))
-        if (limit := self.open_limit(name, clock.now(), bare=True)) is None:
+        if (limit := self.open_limit(name, bare=True)) is None:
             return fn()
         with limit:
             limit.move(self.until)

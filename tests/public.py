@@ -1,0 +1,148 @@
+"""The public names with their signatures: `python -m tests.public > tests/public.txt`."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from resilient.events import Event
+
+MODULES = ("resilient", "resilient.errors", "resilient.events", "resilient.testing")
+EFFECTIVE = {
+    ("retry", "attempts"): "3, or None where stop is given",
+    ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
+}
+"""What stands behind a default that is a sentinel."""
+POLICY = "__call__ call name stats"
+BLOCK = "__enter__ __aenter__"
+MEMBERS = {
+    "Backoff": "delay",
+    "Breaker": f"{POLICY} {BLOCK} admit of keys state force_open disable metrics_only reset",
+    "Call": f"{BLOCK} close fail ignore",
+    "Deadline": f"{BLOCK} at check expired remaining reschedule",
+    "Pipeline": POLICY,
+    "Policy": "call kind name stats",
+    "Retry": f"{POLICY} __iter__ __aiter__",
+    "RetryBudget": "deposit left withdraw",
+    "SingleFlight": f"{POLICY} do forget",
+    "Subscription": "__enter__ close",
+    "Timeout": POLICY,
+    "VirtualTime": "advance now run trio_clock",
+    "detached": "__enter__",
+}
+"""What the contract promises of each class; their other methods are for the package itself."""
+
+
+def listing() -> Iterator[str]:
+    """One line for each name, and for each member of a class."""
+    for module in map(importlib.import_module, MODULES):
+        for name in sorted(module.__all__):
+            yield from map(
+                str.rstrip, _lines(f"{module.__name__}.{name}", name, getattr(module, name))
+            )
+
+
+def _lines(path: str, name: str, value: object) -> Iterator[str]:
+    if isinstance(value, ModuleType):
+        yield f"{path}: module"
+    elif inspect.isclass(value):
+        bases = ", ".join(
+            base.__name__
+            for base in value.__bases__
+            if issubclass(base, (BaseException, enum.Enum, Event))
+        )
+        yield (
+            f"{path}: class"
+            + (f" of {bases} " if bases else " ")
+            + _signature(name, value, show=_constructed_by_users(value))
+        )
+        yield from (f"{path}.{line}" for line in _members(value))
+    else:
+        yield f"{path}{_signature(name, value)}"
+
+
+def _constructed_by_users(kind: type) -> bool:
+    if issubclass(kind, BaseException):
+        return inspect.isfunction(kind.__init__)  # the root takes what Exception takes
+    return dataclasses.is_dataclass(kind) or kind.__name__ == "RetryBudget"
+
+
+def _members(kind: type) -> Iterator[str]:
+    if issubclass(kind, enum.Enum):
+        for member in kind:
+            yield f"{member.name} = {member.value!r}"
+        return
+    for name in sorted(MEMBERS.get(kind.__name__, "").split()):
+        value = inspect.getattr_static(kind, name)
+        if isinstance(value, property):
+            yield (
+                f"{name}: {_annotation(inspect.signature(value.fget).return_annotation)}"
+                if value.fget
+                else name
+            )
+        else:
+            yield f"{name}{_signature(name, value)}"
+
+
+def _signature(name: str, value: Any, *, show: bool = True) -> str:
+    if not show:
+        return ""
+    signature = inspect.signature(value)
+    shown: list[str] = []
+    before: inspect.Parameter | None = None
+    for parameter in signature.parameters.values():
+        if before is not None and before.kind is before.POSITIONAL_ONLY is not parameter.kind:
+            shown.append("/")
+        if parameter.kind is parameter.KEYWORD_ONLY and (
+            before is None or before.kind not in {before.VAR_POSITIONAL, before.KEYWORD_ONLY}
+        ):
+            shown.append("*")
+        shown.append(_parameter(name, parameter))
+        before = parameter
+    if before is not None and before.kind is before.POSITIONAL_ONLY:
+        shown.append("/")
+    result = "" if inspect.isclass(value) else f" -> {_annotation(signature.return_annotation)}"
+    return f"({', '.join(shown)}){result}"
+
+
+def _parameter(name: str, parameter: inspect.Parameter) -> str:
+    stars = (
+        "*"
+        if parameter.kind is parameter.VAR_POSITIONAL
+        else "**"
+        if parameter.kind is parameter.VAR_KEYWORD
+        else ""
+    )
+    text = stars + parameter.name
+    if parameter.annotation is not parameter.empty:
+        text += f": {_annotation(parameter.annotation)}"
+    if parameter.default is not parameter.empty:
+        text += f" = {EFFECTIVE.get((name, parameter.name), _default(parameter.default))}"
+    return text
+
+
+def _annotation(annotation: object) -> str:
+    return (
+        annotation
+        if isinstance(annotation, str)
+        else getattr(annotation, "__name__", str(annotation))
+    )
+
+
+def _default(value: object) -> str:
+    return (
+        value.__name__
+        if inspect.isclass(value)
+        else str(value)
+        if isinstance(value, enum.Enum)
+        else repr(value)
+    )
+
+
+if __name__ == "__main__":
+    print("\n".join(listing()))  # noqa: T201  # a command
