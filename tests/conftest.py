@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.worlds import WORLDS, World, world_named
 
-settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("default")
 
 
@@ -35,6 +37,8 @@ def no_real_sleep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         return
 
     def refuse(seconds: float) -> None:
-        raise AssertionError(f"time.sleep({seconds}) in a test: use virtual time, or mark it real_clock")
+        raise AssertionError(
+            f"time.sleep({seconds}) in a test: use virtual time, or mark it real_clock"
+        )
 
     monkeypatch.setattr(time, "sleep", refuse)

@@ -18,6 +18,7 @@ from tests.worlds import WORLDS
 
 ONCE = "about building, naming or reading the source: there is no world in it"
 UNCANCELLED = "nothing cancels a plain thread (D4)"
+ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"  # the modules imported above
 LOOPLESS = "about timers of an event loop, and a plain thread has none"
 REASONS: dict[tuple[str, str], str] = {
     ("F5", "*"): ONCE,
@@ -68,7 +69,8 @@ def main() -> int:
         return 1
     columns = (*WORLDS, "once")
     print("rule ", *(f"{name:>8}" for name in columns))
-    bad, why = [], []
+    bad: list[str] = []
+    why: list[str] = []
     for rule in RULES:
         counts = [collector.cells[rule, name] for name in columns]
         print(f"{rule:5}", *(f"{count or '-':>8}" for count in counts))

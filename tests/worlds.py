@@ -188,7 +188,9 @@ def in_threads(*functions: Callable[[], Any]) -> list[Any]:
         except BaseException as error:
             outcomes[index] = error
 
-    threads = [threading.Thread(target=one, args=(index,), daemon=True) for index in range(len(functions))]
+    threads = [
+        threading.Thread(target=one, args=(index,), daemon=True) for index in range(len(functions))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

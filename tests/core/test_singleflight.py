@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -192,3 +192,29 @@ def test_forget_all_forgets_every_key_and_ends_no_run() -> None:
     table.forget_all()
     assert (len(table), table.find("a"), table.find("b")) == (0, None, None)
     assert table.flying == {run, other}
+
+
+@pytest.mark.rule("S7")
+def test_a_run_depends_on_itself_and_on_all_that_it_waits_for_however_far_down() -> None:
+    first, second, third = Run("a"), Run("b"), Run("c")
+    first.awaits.add(second)
+    second.awaits.add(third)
+    assert [first.depends_on([run]) for run in (first, second, third)] == [True, True, True]
+    assert [third.depends_on([run]) for run in (first, second, third)] == [False, False, True]
+    assert first.depends_on([Run("d"), third])
+    assert not first.depends_on([])
+
+
+@pytest.mark.rule("S7")
+@settings(max_examples=200)
+@given(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=10))
+def test_a_run_depends_on_what_can_be_reached_also_in_a_circle(edges: set[tuple[int, int]]) -> None:
+    runs = [Run(number) for number in range(5)]
+    reach = {(number, number) for number in range(5)} | edges
+    for middle in range(5):
+        reach |= {(a, d) for a, b in reach for c, d in reach if b == middle == c}
+    for one, other in edges:
+        runs[one].awaits.add(runs[other])
+    for one in range(5):
+        for other in range(5):
+            assert runs[one].depends_on([runs[other]]) is ((one, other) in reach)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import shutil
 import subprocess
@@ -9,7 +10,15 @@ import subprocess
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from resilient import CircuitOpen, breaker, retry, singleflight, timeout
+from resilient import (
+    CircuitOpen,
+    DeadlineExceeded,
+    breaker,
+    deadline,
+    retry,
+    singleflight,
+    timeout,
+)
 from resilient.telemetry.prometheus import register
 from resilient.testing import VirtualTime
 
@@ -29,7 +38,9 @@ def fail() -> None:
     raise ConnectionError
 
 
-def test_a_breakers_totals_state_and_transitions_are_pulled(registry: CollectorRegistry, virtual_time: VirtualTime) -> None:
+def test_a_breakers_totals_state_and_transitions_are_pulled(
+    registry: CollectorRegistry, virtual_time: VirtualTime
+) -> None:
     payments = breaker("prom-payments", consecutive_failures=2)
     payments.call(int)
     for _ in range(2):
@@ -39,8 +50,13 @@ def test_a_breakers_totals_state_and_transitions_are_pulled(registry: CollectorR
         payments.call(fail)
     assert value(registry, "breaker_calls_total", policy="prom-payments", outcome="success") == 1
     assert value(registry, "breaker_calls_total", policy="prom-payments", outcome="failure") == 2
-    assert value(registry, "breaker_rejected_calls_total", policy="prom-payments", reason="open") == 1
-    assert value(registry, "breaker_rejected_calls_total", policy="prom-payments", reason="half_open") == 0
+    assert (
+        value(registry, "breaker_rejected_calls_total", policy="prom-payments", reason="open") == 1
+    )
+    assert (
+        value(registry, "breaker_rejected_calls_total", policy="prom-payments", reason="half_open")
+        == 0
+    )
     assert value(registry, "breaker_state", policy="prom-payments", state="open") == 1
     assert value(registry, "breaker_state", policy="prom-payments", state="closed") == 0
     assert value(registry, "breaker_transitions_total", policy="prom-payments", to="open") == 1
@@ -48,7 +64,9 @@ def test_a_breakers_totals_state_and_transitions_are_pulled(registry: CollectorR
 
 
 @pytest.mark.rule("F5")
-def test_policies_of_one_name_are_added_up_and_show_the_worst_state(registry: CollectorRegistry) -> None:
+def test_policies_of_one_name_are_added_up_and_show_the_worst_state(
+    registry: CollectorRegistry,
+) -> None:
     twins = [breaker("prom-twins"), breaker("prom-twins")]
     for twin in twins:
         twin.call(int)
@@ -64,11 +82,15 @@ def test_keyed_breakers_export_totals_and_no_key(registry: CollectorRegistry) ->
         tenants.call(str, tenant)
     tenants.of("a").force_open()
     assert value(registry, "breaker_calls_total", policy="prom-tenants", outcome="success") == 4
-    assert value(registry, "breaker_transitions_total", policy="prom-tenants", to="forced_open") == 1
+    assert (
+        value(registry, "breaker_transitions_total", policy="prom-tenants", to="forced_open") == 1
+    )
     assert b'"a"' not in generate_latest(registry)
 
 
-def test_retries_timeouts_and_flights_are_pulled(registry: CollectorRegistry, virtual_time: VirtualTime) -> None:
+def test_retries_timeouts_and_flights_are_pulled(
+    registry: CollectorRegistry, virtual_time: VirtualTime
+) -> None:
     again = retry("prom-retry", on=ConnectionError, attempts=2, wait=0)
     with pytest.raises(ConnectionError):
         again.call(fail)
@@ -85,11 +107,9 @@ def test_retries_timeouts_and_flights_are_pulled(registry: CollectorRegistry, vi
     assert value(registry, "singleflight_in_flight_runs", policy="prom-flight") == 0
 
 
-def test_expired_deadlines_are_counted(registry: CollectorRegistry, virtual_time: VirtualTime) -> None:
-    import asyncio
-
-    from resilient import DeadlineExceeded, deadline
-
+def test_expired_deadlines_are_counted(
+    registry: CollectorRegistry, virtual_time: VirtualTime
+) -> None:
     async def main() -> None:
         with pytest.raises(DeadlineExceeded):
             async with deadline(1):
@@ -119,8 +139,15 @@ def test_promtool_finds_nothing_to_complain_of(registry: CollectorRegistry) -> N
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
-    kept = breaker("prom-lint"), retry("prom-lint", on=ValueError), timeout(1, name="prom-lint"), singleflight("prom-lint")
+    kept = (
+        breaker("prom-lint"),
+        retry("prom-lint", on=ValueError),
+        timeout(1, name="prom-lint"),
+        singleflight("prom-lint"),
+    )
     exposed = generate_latest(registry)
-    done = subprocess.run([promtool, "check", "metrics"], input=exposed, capture_output=True, check=False)
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=exposed, capture_output=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), done
     assert all(policy.name.encode() in exposed for policy in kept)

@@ -1,4 +1,6 @@
-"""Work that starts its successor inside detached(): each cover kept the one before it alive, for ever."""
+"""Work that starts its successor inside detached(): each cover kept the one before it alive,
+for ever.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 import trio
@@ -33,7 +35,9 @@ def test_after_a_sleep_that_took_too_long_no_attempt_begins(form: str, limit: st
 
         run = policy(work) if form == "function" else loop
         with deadline(5 if limit == "deadline" else None):
-            with subscribe(lambda _: time.advance(10), RetryScheduled):  # the machine was suspended, say
+            with subscribe(
+                lambda _: time.advance(10), RetryScheduled
+            ):  # the machine was suspended, say
                 with pytest.raises((ValueError, DeadlineExceeded)):
                     run()
         assert calls == [0]
@@ -44,7 +48,8 @@ def test_after_a_sleep_that_took_too_long_no_attempt_begins(form: str, limit: st
 @pytest.mark.parametrize("form", ["function", "loop"])
 def test_the_backoff_of_a_child_task_ends_at_its_inherited_deadline(name: str, form: str) -> None:
     async def scenario(w: World) -> None:
-        calls, ended = [], []
+        calls: list[float] = []
+        ended: list[tuple[Any, str, bool]] = []
 
         async def work() -> None:
             calls.append(w.now())
@@ -77,7 +82,9 @@ def test_the_backoff_of_a_child_task_ends_at_its_inherited_deadline(name: str, f
 
 
 @pytest.mark.rule("R11")
-def test_a_first_success_under_nested_deadlines_reads_the_clock_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_success_under_nested_deadlines_reads_the_clock_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     reads: list[int] = []
     real = clock.now
 

@@ -1,4 +1,6 @@
-"""A waiter whose deadline was moved further away: the run was cut at the old instant, and the waiter with it."""
+"""A waiter whose deadline was moved further away: the run was cut at the old instant,
+and the waiter with it.
+"""
 
 from __future__ import annotations
 

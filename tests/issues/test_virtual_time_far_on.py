@@ -1,4 +1,6 @@
-"""From 2**24 seconds on, virtual time stood still: asyncio's resolution is less than a float can tell there."""
+"""From 2**24 seconds on, virtual time stood still: asyncio's resolution is less than
+a float can tell there.
+"""
 
 from __future__ import annotations
 

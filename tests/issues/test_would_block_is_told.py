@@ -33,4 +33,6 @@ def test_a_call_that_would_block_is_an_event() -> None:
     finally:
         go_on.set()
         thread.join(30)
-    assert [(event.policy, event.kind, event.reason) for event in events] == [("f", "singleflight", "would_block")]
+    assert [(event.policy, event.kind, event.reason) for event in events] == [
+        ("f", "singleflight", "would_block")
+    ]

@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = [
-    *(f"{letter}{number}" for letter, last in {"F": 14, "E": 2, "B": 13, "R": 12, "D": 9, "S": 8, "M": 3, "T": 3}.items()
+    *(f"{letter}{number}" for letter, last in
+      {"F": 14, "E": 2, "B": 13, "R": 12, "D": 9, "S": 8, "M": 3, "T": 3}.items()
       for number in range(1, last + 1)),
 ]  # fmt: skip
 
@@ -37,24 +38,41 @@ class Mutant:
         """``dies``, or what is wrong."""
         text = (ROOT / self.file).read_text()
         if text.count(self.old) != 1:
-            return f"is stale: the text to replace occurs {text.count(self.old)} times in {self.file}"
+            return (
+                f"is stale: the text to replace occurs {text.count(self.old)} times in {self.file}"
+            )
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "src"
             shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
             (Path(folder) / self.file).write_text(text.replace(self.old, self.new))
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", self.test]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-x",
+                "-p",
+                "no:cacheprovider",
+                self.test,
+            ]
             environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
             try:
-                done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+                done = subprocess.run(
+                    command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+                )
             except subprocess.TimeoutExpired:
                 return "dies"  # it hangs where the rule says that it ends
-        return {0: "LIVES", 1: "dies"}.get(done.returncode, f"was not tested:\n{done.stdout[-800:]}{done.stderr[-800:]}")
+        return {0: "LIVES", 1: "dies"}.get(
+            done.returncode, f"was not tested:\n{done.stdout[-800:]}{done.stderr[-800:]}"
+        )
 
 
 def read() -> list[Mutant]:
     """Every mutant of the list."""
     files = sorted(Path(__file__).parent.glob("*.toml"))
-    return [Mutant(**entry) for file in files for entry in tomllib.loads(file.read_text())["mutant"]]
+    return [
+        Mutant(**entry) for file in files for entry in tomllib.loads(file.read_text())["mutant"]
+    ]
 
 
 def main(chosen: list[str]) -> int:
@@ -64,7 +82,9 @@ def main(chosen: list[str]) -> int:
         verdicts = list(pool.map(Mutant.verdict, mutants))
     for mutant, verdict in zip(mutants, verdicts, strict=True):
         print(f"{mutant.rule:4} {verdict:6} {mutant.test}")
-    missing = [] if chosen else [rule for rule in RULES if rule not in {one.rule for one in mutants}]
+    missing = (
+        [] if chosen else [rule for rule in RULES if rule not in {one.rule for one in mutants}]
+    )
     if missing:
         print("without a mutant:", *missing)
     dead = verdicts.count("dies")

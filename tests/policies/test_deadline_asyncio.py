@@ -1,4 +1,6 @@
-"""Deadlines among asyncio's own means: cancellation and its counts, timeouts, task groups, timers."""
+"""Deadlines among asyncio's own means: cancellation and its counts, timeouts, task groups,
+timers.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,13 @@ import asyncio
 import contextlib
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from resilient import DeadlineExceeded, current_deadline, deadline, remaining, timeout
 from resilient._policies.deadline import Deadline as DeadlineBlock
@@ -44,7 +48,9 @@ def me() -> asyncio.Task[Any]:
 
 @pytest.mark.rule("D2", "F9")
 @pytest.mark.parametrize("first", ["ours", "theirs"])
-def test_a_foreign_cancellation_at_the_same_instant_is_never_converted(time: VirtualTime, first: str) -> None:
+def test_a_foreign_cancellation_at_the_same_instant_is_never_converted(
+    time: VirtualTime, first: str
+) -> None:
     async def body() -> None:
         async with deadline(1):
             await asyncio.sleep(60)
@@ -53,7 +59,7 @@ def test_a_foreign_cancellation_at_the_same_instant_is_never_converted(time: Vir
         loop = asyncio.get_running_loop()
         if first == "theirs":  # at one instant the loop goes by the order of setting
             loop.call_later(1, lambda: task.cancel())
-        task = asyncio.create_task(body())
+        task: asyncio.Task[None] = asyncio.create_task(body())
         await asyncio.sleep(0)
         if first == "ours":
             loop.call_later(1, task.cancel)
@@ -67,7 +73,9 @@ def test_a_foreign_cancellation_at_the_same_instant_is_never_converted(time: Vir
 
 @pytest.mark.rule("D2", "F9")
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.5])
-def test_a_foreign_cancellation_before_or_during_the_clean_up_passes(time: VirtualTime, delay: float) -> None:
+def test_a_foreign_cancellation_before_or_during_the_clean_up_passes(
+    time: VirtualTime, delay: float
+) -> None:
     async def body() -> None:
         async with deadline(1, name="outer"), deadline(1):
             try:
@@ -109,7 +117,9 @@ def test_the_count_of_cancellations_is_after_the_block_as_before(loop_world: Wor
 
 
 @pytest.mark.rule("D2")
-def test_a_block_begun_by_a_task_that_is_being_cancelled_converts_its_own_only(time: VirtualTime) -> None:
+def test_a_block_begun_by_a_task_that_is_being_cancelled_converts_its_own_only(
+    time: VirtualTime,
+) -> None:
     async def body() -> None:
         try:
             await asyncio.sleep(60)
@@ -150,7 +160,9 @@ def test_a_cancelled_error_that_nobody_asked_for_is_not_ours(time: VirtualTime) 
 
 
 @pytest.mark.rule("D2")
-@pytest.mark.parametrize(("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "ours")])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "ours")]
+)
 def test_asyncio_timeout_inside(time: VirtualTime, theirs: float, ours: float, error: str) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError) as caught:
@@ -164,7 +176,9 @@ def test_asyncio_timeout_inside(time: VirtualTime, theirs: float, ours: float, e
 
 
 @pytest.mark.rule("D2")
-@pytest.mark.parametrize(("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "theirs")])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "theirs")]
+)
 def test_asyncio_timeout_outside(time: VirtualTime, theirs: float, ours: float, error: str) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError) as caught:
@@ -236,7 +250,7 @@ def test_other_errors_of_a_task_group_leave_the_block_with_a_note(loop_world: Wo
             async with deadline(1 * w.unit, name="request"):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(stubborn())
-                    group.create_task(w.sleep(60))  # type: ignore[arg-type]  # a coroutine
+                    group.create_task(w.sleep(60))
         assert [type(error) for error in caught.value.exceptions] == [ValueError]
         notes = caught.value.__notes__
         assert len(notes) == 1
@@ -256,7 +270,9 @@ def test_a_group_of_cancellations_alone_is_converted(time: VirtualTime) -> None:
                 try:
                     await asyncio.sleep(60)
                 except asyncio.CancelledError as error:
-                    raise BaseExceptionGroup("all", [error, BaseExceptionGroup("more", [error])]) from None
+                    raise BaseExceptionGroup(
+                        "all", [error, BaseExceptionGroup("more", [error])]
+                    ) from None
         with pytest.raises(DeadlineExceeded):
             async with deadline(1), asyncio.TaskGroup() as group:
                 group.create_task(asyncio.sleep(60))
@@ -278,8 +294,10 @@ def test_from_a_mixed_group_our_cancellation_is_taken_out(time: VirtualTime) -> 
                 try:
                     await asyncio.sleep(60)
                 except asyncio.CancelledError as error:
-                    raise BaseExceptionGroup("both", [mine, BaseExceptionGroup("inner", [error, KeyError("k")])]) from None
-        assert caught.value.subgroup(asyncio.CancelledError) is None
+                    raise BaseExceptionGroup(
+                        "both", [mine, BaseExceptionGroup("inner", [error, KeyError("k")])]
+                    ) from None
+        assert caught.value.subgroup(asyncio.CancelledError) is None  # type: ignore[type-var]  # so say the types; here it is tested
         assert caught.value.exceptions[0] is mine
         assert len(caught.value.__notes__) == 1
         with pytest.raises(BaseExceptionGroup) as interrupted:
@@ -379,7 +397,9 @@ def test_a_generator_closed_by_another_task_disarms_its_deadline(time: VirtualTi
 
 
 @pytest.mark.rule("D7")
-def test_a_deadline_left_in_another_task_raises_nothing_even_when_it_fired(time: VirtualTime) -> None:
+def test_a_deadline_left_in_another_task_raises_nothing_even_when_it_fired(
+    time: VirtualTime,
+) -> None:
     async def main() -> None:
         limit = deadline(1)
 
@@ -400,7 +420,7 @@ def test_a_deadline_left_in_another_task_raises_nothing_even_when_it_fired(time:
 def test_after_it_was_left_in_another_context_a_deadline_limits_nobody(time: VirtualTime) -> None:
     async def main() -> None:
         limit = deadline(1)
-        seen = []
+        seen: list[object] = []
 
         async def begin() -> None:
             limit.__enter__()
@@ -432,12 +452,16 @@ class CountingLoop(asyncio.SelectorEventLoop):
         self.set = 0
         super().__init__()
 
-    def call_later(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
         self.set += 1
-        return super().call_later(*args, **kwargs)
+        return super().call_later(delay, callback, *args, **kwargs)
 
-    def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
-        return super().call_at(*args, **kwargs)
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
+        return super().call_at(when, callback, *args, **kwargs)
 
 
 @pytest.mark.rule("D8")
@@ -514,7 +538,9 @@ def test_each_of_many_is_cut_at_its_own_instant(time: VirtualTime) -> None:
 
 
 @pytest.mark.rule("D2", "D8")
-def test_the_timer_of_a_block_that_ended_early_does_not_delay_or_hasten_others(time: VirtualTime) -> None:
+def test_the_timer_of_a_block_that_ended_early_does_not_delay_or_hasten_others(
+    time: VirtualTime,
+) -> None:
     async def main() -> None:
         async def brief() -> None:
             async with deadline(2):
@@ -527,14 +553,16 @@ def test_the_timer_of_a_block_that_ended_early_does_not_delay_or_hasten_others(t
             return time.now()
 
         ends = await asyncio.gather(brief(), long(), brief(), long())
-        assert ends == [None, 3, None, 3]
+        assert ends == [None, 3, None, 3]  # type: ignore[comparison-overlap]  # a list, which typeshed calls a tuple
 
     time.run(main)
 
 
 @pytest.mark.rule("D2", "D8")
 @pytest.mark.parametrize("other", ["loop", "trio"])
-def test_deadlines_of_one_loop_have_nothing_to_do_with_those_of_the_next(time: VirtualTime, other: str) -> None:
+def test_deadlines_of_one_loop_have_nothing_to_do_with_those_of_the_next(
+    time: VirtualTime, other: str
+) -> None:
     async def main() -> None:
         with pytest.raises(DeadlineExceeded):
             async with deadline(1):
@@ -542,7 +570,6 @@ def test_deadlines_of_one_loop_have_nothing_to_do_with_those_of_the_next(time: V
 
     time.run(main)
     if other == "trio":
-        import trio
 
         async def on_trio() -> None:
             with pytest.raises(DeadlineExceeded):
@@ -611,8 +638,6 @@ async def _enter(limit: DeadlineBlock) -> None:
 
 @pytest.mark.rule("D9")
 def test_no_deadline_outlives_its_block(time: VirtualTime) -> None:
-    import weakref
-
     async def main() -> None:
         kept: list[weakref.ref[DeadlineBlock]] = []
         for _ in range(200):

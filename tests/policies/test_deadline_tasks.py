@@ -1,4 +1,6 @@
-"""How a deadline travels: child tasks, threads, copies of the context; and what moves when its block does."""
+"""How a deadline travels: child tasks, threads, copies of the context; and what moves
+when its block does.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_child_tasks_inherit_the_deadline(async_world: World) -> None:
 
 
 @pytest.mark.rule("D1", "D6")
-def test_a_child_keeps_its_inherited_limit_after_the_parents_block_is_over(async_world: World) -> None:
+def test_a_child_keeps_its_inherited_limit_after_the_parents_block_is_over(
+    async_world: World,
+) -> None:
     async def scenario(w: World) -> None:
         ended = anyio.Event()
         ran: list[str] = []
@@ -113,7 +117,9 @@ def test_outside_its_block_an_inherited_deadline_interrupts_nothing(async_world:
 
 
 @pytest.mark.rule("D6", "D5")
-def test_policies_in_a_child_check_an_inherited_deadline_at_their_borders(async_world: World) -> None:
+def test_policies_in_a_child_check_an_inherited_deadline_at_their_borders(
+    async_world: World,
+) -> None:
     async def scenario(w: World) -> None:
         calls: list[int] = []
         over = anyio.Event()
@@ -163,7 +169,9 @@ def test_work_started_inside_detached_outlives_the_request(async_world: World) -
 @pytest.mark.rule("D7", "D1")
 @pytest.mark.parametrize("name", VIRTUAL)
 @pytest.mark.parametrize(("moved", "ends"), [(5.0, 5), (30.0, 30), (None, 40)])
-def test_a_parents_reschedule_reaches_the_blocks_of_child_tasks(name: str, moved: float | None, ends: float) -> None:
+def test_a_parents_reschedule_reaches_the_blocks_of_child_tasks(
+    name: str, moved: float | None, ends: float
+) -> None:
     async def scenario(w: World) -> None:
         ready = anyio.Event()
         times = []
@@ -270,7 +278,7 @@ def test_a_parent_that_ends_early_moves_nothing_in_its_children(name: str) -> No
 @pytest.mark.parametrize("name", VIRTUAL)
 def test_parent_and_child_are_each_cut_by_their_own_block(name: str) -> None:
     async def scenario(w: World) -> None:
-        ends = []
+        ends: list[tuple[str, Any]] = []
 
         async def child() -> None:
             try:
@@ -316,7 +324,9 @@ def test_what_a_child_inherits_never_cancels_the_parent(name: str) -> None:
 
 
 @pytest.mark.rule("D6")
-@pytest.mark.parametrize("name", ["asyncio", "uvloop"])  # trio's mock clock jumps while a thread is out
+@pytest.mark.parametrize(
+    "name", ["asyncio", "uvloop"]
+)  # trio's mock clock jumps while a thread is out
 def test_threads_started_through_anyio_see_what_is_left(name: str) -> None:
     async def scenario(w: World) -> None:
         def work() -> float:

@@ -1,7 +1,10 @@
-"""Deadlines among trio's own means: scopes, nurseries, its clock; and virtual time among both loops."""
+"""Deadlines among trio's own means: scopes, nurseries, its clock; and virtual time among
+both loops.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,7 +35,9 @@ def play(time: VirtualTime) -> Play:
 
 @pytest.mark.rule("D2", "F9")
 @pytest.mark.parametrize("ours_first", [True, False])
-def test_a_scope_around_that_is_cancelled_at_the_same_instant_wins(play: Play, ours_first: bool) -> None:
+def test_a_scope_around_that_is_cancelled_at_the_same_instant_wins(
+    play: Play, ours_first: bool
+) -> None:
     async def main() -> None:
         with trio.CancelScope() as theirs:
             async with deadline(1) as limit:
@@ -51,7 +56,9 @@ def test_a_scope_around_that_is_cancelled_at_the_same_instant_wins(play: Play, o
 
 
 @pytest.mark.rule("D2")
-@pytest.mark.parametrize(("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "theirs")])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "theirs")]
+)
 def test_fail_after_outside(play: Play, theirs: float, ours: float, error: str) -> None:
     async def main() -> None:
         with pytest.raises((trio.TooSlowError, DeadlineExceeded)) as caught:
@@ -65,7 +72,9 @@ def test_fail_after_outside(play: Play, theirs: float, ours: float, error: str) 
 
 
 @pytest.mark.rule("D2")
-@pytest.mark.parametrize(("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "ours")])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "error"), [(1, 9, "theirs"), (9, 1, "ours"), (1, 1, "ours")]
+)
 def test_fail_after_inside(play: Play, theirs: float, ours: float, error: str) -> None:
     async def main() -> None:
         with pytest.raises((trio.TooSlowError, DeadlineExceeded)) as caught:
@@ -124,7 +133,7 @@ def test_other_errors_of_a_nursery_leave_the_block_with_a_note(play: Play) -> No
                 nursery.start_soon(stubborn)
                 nursery.start_soon(trio.sleep, 60)
         flat = caught.value
-        assert flat.subgroup(trio.Cancelled) is None
+        assert flat.subgroup(trio.Cancelled) is None  # type: ignore[type-var]  # so say the types; here it is tested
         assert flat.subgroup(ValueError) is not None
         notes = [note for note in flat.__notes__ if "request" in note]
         assert len(notes) == 1
@@ -272,7 +281,7 @@ def test_a_limit_of_plain_code_holds_in_a_run_of_trio_inside_it() -> None:
             await trio.sleep(1)
         with pytest.raises(DeadlineExceeded) as caught:
             async with deadline(None):
-                await trio.sleep(1e6)
+                await trio.sleep(1e6)  # noqa: ASYNC116  # virtual time, and it must be cut before
         assert caught.value.seconds == 50, "the limit that counted"
 
     with virtual_time() as time, deadline(50, name="around"):
@@ -294,8 +303,6 @@ def test_virtual_time_runs_on_from_one_run_to_the_next(time: VirtualTime) -> Non
 
 @pytest.mark.rule("D2", "T2")
 def test_a_trio_run_in_a_thread_of_an_asyncio_run_keeps_the_limit(time: VirtualTime) -> None:
-    import asyncio
-
     async def on_trio() -> float:
         with pytest.raises(DeadlineExceeded):
             async with deadline(1):
@@ -307,7 +314,5 @@ def test_a_trio_run_in_a_thread_of_an_asyncio_run_keeps_the_limit(time: VirtualT
             left = await asyncio.to_thread(lambda: trio.run(on_trio))
             assert 0 < left < math.inf
 
-    import asyncio as real
-
     del time
-    real.run(main())
+    asyncio.run(main())

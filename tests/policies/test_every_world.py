@@ -35,7 +35,8 @@ def test_the_message_says_what_happened_and_what_to_do(world: World) -> None:
             await w.call(fn, True)
         with pytest.raises(
             CircuitOpen,
-            match=r"^payments: circuit open \(failure rate 50% of 2 calls\); next probe in [23]\d(\.\d)? s$",
+            match=r"^payments: circuit open \(failure rate 50% of 2 calls\); "
+            r"next probe in [23]\d(\.\d)? s$",
         ):
             await w.call(fn, False)
 
@@ -48,7 +49,7 @@ def test_a_first_success_takes_no_lock_and_reads_the_clock_once(world: World) ->
         policy, reads, real = retry(on=ValueError), [], clock.now
         fn = policy(w.function(lambda: "first"))
         with pytest.MonkeyPatch.context() as patch, policy._lock:  # would hang, if it were taken
-            patch.setattr(clock, "now", lambda: (reads.append(1), real())[1])
+            patch.setattr(clock, "now", lambda: (reads.append(1), real())[1])  # type: ignore[func-returns-value]  # called for its effect
             assert await w.call(fn) == "first"
         assert len(reads) <= 1
 
@@ -104,7 +105,7 @@ def test_limits_that_never_fire_leave_nothing_in_a_thread() -> None:
 def test_a_key_is_free_when_its_run_ends_or_is_forgotten(world: World) -> None:
     async def scenario(w: World) -> None:
         flight, runs = singleflight(), []
-        fn = w.function(lambda: runs.append(1) or flight.stats().in_flight)
+        fn = w.function(lambda: runs.append(1) or flight.stats().in_flight)  # type: ignore[func-returns-value]  # called for its effect
         assert await w.call(flight.do, "k", fn) == 1
         flight.forget("k")
         assert await w.call(flight.do, "k", fn) == 1

@@ -1,4 +1,6 @@
-"""Single-flight against a model: who gets which run, whoever comes, leaves or is cut, and whenever."""
+"""Single-flight against a model: who gets which run, whoever comes, leaves or is cut,
+and whenever.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Flight:
     waiting: set[int] = field(default_factory=set)
 
 
-def model(callers: list[Caller], forgotten: list[tuple[int, str]]) -> tuple[list[str], list[tuple[float, str]]]:
+def model(
+    callers: list[Caller], forgotten: list[tuple[int, str]]
+) -> tuple[list[str], list[tuple[float, str]]]:
     """What each caller gets, and how each run ends, by the rules S1 to S5."""
     outcomes = ["?"] * len(callers)
     joinable: dict[str, Flight] = {}
@@ -67,8 +71,12 @@ def model(callers: list[Caller], forgotten: list[tuple[int, str]]) -> tuple[list
                 drop(flight)
         for index, caller in enumerate(callers):
             for flight in flights:
-                if index in flight.waiting and now == caller.comes + min(caller.cancelled_after, caller.limit):
-                    outcomes[index] = "cancelled" if caller.cancelled_after <= caller.limit else "deadline"
+                if index in flight.waiting and now == caller.comes + min(
+                    caller.cancelled_after, caller.limit
+                ):
+                    outcomes[index] = (
+                        "cancelled" if caller.cancelled_after <= caller.limit else "deadline"
+                    )
                     flight.waiting.remove(index)
                     if not flight.waiting:
                         fates[flight.number] = now, "cancelled"
@@ -86,7 +94,9 @@ def model(callers: list[Caller], forgotten: list[tuple[int, str]]) -> tuple[list
     return outcomes, [fates[flight.number] for flight in flights]
 
 
-def play(name: str, callers: list[Caller], forgotten: list[tuple[int, str]]) -> tuple[list[str], list[tuple[float, str]]]:
+def play(
+    name: str, callers: list[Caller], forgotten: list[tuple[int, str]]
+) -> tuple[list[str], list[tuple[float, str]]]:
     """What really happens."""
     outcomes = ["?"] * len(callers)
     ends: dict[int, tuple[float, str]] = {}
@@ -140,20 +150,33 @@ never = st.just(math.inf)
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[list[Caller], list[tuple[int, str]]]:
-    """Callers and forgettings that never act at the same moment, so that there is one right answer."""
+    """Callers and forgettings that never act at the same moment, so that there is one right
+    answer.
+    """
     count = draw(st.integers(1, 5))
     moments = draw(st.permutations(range(8)))
-    leaving = [0.25 + 0.05 * n for n in range(count)]  # nobody leaves at a moment in which another comes, leaves or a run ends
+    leaving = [
+        0.25 + 0.05 * n for n in range(count)
+    ]  # nobody leaves at a moment in which another comes, leaves or a run ends
+
+    def leaves(n: int, later: float) -> st.SearchStrategy[float]:
+        return never | st.integers(0, 4).map(lambda whole: whole + leaving[n] + later)
+
     callers = [
         Caller(
             draw(st.sampled_from("ab")),
             moments[n],
-            draw(never | st.integers(0, 4).map(lambda whole, n=n: whole + leaving[n])),
-            draw(never | st.integers(0, 4).map(lambda whole, n=n: whole + leaving[n] + 0.01)),
+            draw(leaves(n, 0)),
+            draw(leaves(n, 0.01)),
         )
         for n in range(count)
     ]
-    forgotten = draw(st.lists(st.sampled_from([(moment, key) for moment in moments[count:] for key in "ab"]), max_size=2))
+    forgotten = draw(
+        st.lists(
+            st.sampled_from([(moment, key) for moment in moments[count:] for key in "ab"]),
+            max_size=2,
+        )
+    )
     return callers, forgotten
 
 
@@ -166,17 +189,24 @@ def test_whoever_comes_and_leaves_the_model_knows_the_end(name: str, situation: 
     expected = model(callers, forgotten)
     outcomes, ends = play(name, callers, forgotten)
     assert outcomes == expected[0]
-    assert ends == [(pytest.approx(at), how) for at, how in expected[1]]
+    assert ends == [(pytest.approx(at), how) for at, how in expected[1]]  # type: ignore[comparison-overlap]  # approx() is no float to mypy
 
 
 @pytest.mark.rule("S1", "S3")
 @pytest.mark.parametrize("name", ["asyncio", "trio"])
 @pytest.mark.parametrize("victims", [(0,), (1,), (0, 1), (1, 0), (0, 1, 2)], ids=str)
-def test_cancellation_at_every_step_of_the_loop_hurts_the_cancelled_alone(name: str, victims: tuple[int, ...]) -> None:
-    """Three callers and a run of a few steps; the victims are cancelled after each possible number of steps."""
+def test_cancellation_at_every_step_of_the_loop_hurts_the_cancelled_alone(
+    name: str, victims: tuple[int, ...]
+) -> None:
+    """Three callers and a run of a few steps; the victims are cancelled after each possible
+    number of steps.
+    """
 
     async def pause() -> None:
-        await (asyncio.sleep(0) if name == "asyncio" else trio.lowlevel.checkpoint())
+        if name == "asyncio":
+            await asyncio.sleep(0)
+        else:
+            await trio.lowlevel.checkpoint()
 
     async def main(step: int) -> None:
         flight = singleflight()
@@ -217,7 +247,9 @@ def test_cancellation_at_every_step_of_the_loop_hurts_the_cancelled_alone(name: 
             if outcome == "cancelled":
                 assert index in victims
             else:
-                assert runs[int(outcome.removeprefix("run "))] == "ended", "nobody gets a cancelled run's outcome"
+                assert runs[int(outcome.removeprefix("run "))] == "ended", (
+                    "nobody gets a cancelled run's outcome"
+                )
         for _ in range(6):
             await pause()
         assert flight.stats().in_flight == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -177,12 +178,16 @@ def test_a_waiter_leaves_at_its_own_deadline_alone(time: VirtualTime) -> None:
     assert (outcomes["short"].policy, outcomes["short"].seconds) == ("f", 5)
     crew.go_on.set()
     outcomes = crew.join()
-    assert (outcomes["first"], outcomes["long"]) == ("run 1", "run 1"), "the first one can't leave before its end (D3)"
+    assert (outcomes["first"], outcomes["long"]) == ("run 1", "run 1"), (
+        "the first one can't leave before its end (D3)"
+    )
     assert flight.stats().in_flight == 0
 
 
 @pytest.mark.rule("S3")
-def test_when_every_waiter_has_left_the_run_of_the_first_is_still_the_one_to_join(time: VirtualTime) -> None:
+def test_when_every_waiter_has_left_the_run_of_the_first_is_still_the_one_to_join(
+    time: VirtualTime,
+) -> None:
     crew, flight = Crew(), singleflight()
 
     def limited() -> str:
@@ -236,12 +241,16 @@ def test_the_runs_deadline_is_the_latest_grows_and_does_not_shrink(time: Virtual
     waiting(time, 1)
     glance()
     crew.join()
-    assert looks == [10, 30, 31, math.inf], "remaining() is never negative: the third look is after the end"
+    assert looks == [10, 30, 31, math.inf], (
+        "remaining() is never negative: the third look is after the end"
+    )
 
 
 @pytest.mark.rule("S7")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_a_leader_that_is_interrupted_does_not_hang_or_infect_the_waiters(time: VirtualTime, kind: type[BaseException]) -> None:
+def test_a_leader_that_is_interrupted_does_not_hang_or_infect_the_waiters(
+    time: VirtualTime, kind: type[BaseException]
+) -> None:
     crew, flight = Crew(), singleflight("f")
 
     def work() -> str:
@@ -369,10 +378,10 @@ def test_the_traceback_does_not_grow_with_the_threads(time: VirtualTime) -> None
             crew.work()
             raise error
 
-        crew.start("first", lambda flight=flight, work=work: flight.do("k", work))
+        crew.start("first", functools.partial(flight.do, "k", work))
         assert crew.begun.wait(PATIENCE)
         for n in range(waiters):
-            crew.start(f"waiter {n}", lambda flight=flight, work=work: flight.do("k", work))
+            crew.start(f"waiter {n}", functools.partial(flight.do, "k", work))
         waiting(time, waiters)
         crew.go_on.set()
         crew.join()
@@ -389,7 +398,7 @@ def test_threads_and_loops_do_not_share_flights(time: VirtualTime) -> None:
 
     crew.start("first", lambda: flight.do("k", crew.work))
     assert crew.begun.wait(PATIENCE)
-    assert time.run(lambda: flight.do("k", on_the_loop)) == "the loop's own"  # type: ignore[arg-type]
+    assert time.run(lambda: flight.do("k", on_the_loop)) == "the loop's own"
     crew.go_on.set()
     assert crew.join() == {"first": "run 1"}
     assert flight.stats().joined == 0

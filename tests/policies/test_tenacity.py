@@ -5,6 +5,7 @@ Both play the same script of fates, with the same dice; sleeps, attempts and out
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import threading
@@ -19,7 +20,7 @@ import tenacity.asyncio.retry
 import tenacity.stop
 import tenacity.wait
 
-from resilient import retry
+from resilient import CircuitOpen, DeadlineExceeded, Rejected, backoff, retry
 from resilient.testing import virtual_time
 from tests.worlds import World, drive, world_named
 
@@ -45,7 +46,11 @@ MIXED: Fates = [
     lambda: "good",
 ]
 RESULTS: Fates = [lambda: None, lambda: None, lambda: 3, lambda: 4, lambda: "good"]
-CAUSED: Fates = [error(KeyError, "x", OSError("the cause")), error(KeyError, "y", OSError("z")), error(KeyError, "no cause")]
+CAUSED: Fates = [
+    error(KeyError, "x", OSError("the cause")),
+    error(KeyError, "y", OSError("z")),
+    error(KeyError, "no cause"),
+]
 
 
 class Played:
@@ -69,15 +74,21 @@ class Played:
         kind = "raised" if isinstance(outcome, BaseException) else "returned"
         self.outcome = kind, repr(outcome)
 
-    def told(self) -> tuple[int, list[float], tuple[str, str] | None]:
+    def told(self) -> tuple[int, list[object], tuple[str, str] | None]:
         return self.calls, [pytest.approx(sleep) for sleep in self.sleeps], self.outcome
 
 
 def settings(case: dict[str, Any]) -> dict[str, Any]:
-    return {"retry": tenacity.retry_if_exception_type(Exception), "wait": tenacity.wait_none(), **case}
+    return {
+        "retry": tenacity.retry_if_exception_type(Exception),
+        "wait": tenacity.wait_none(),
+        **case,
+    }
 
 
-def theirs(case: dict[str, Any], fates: Fates, *, is_async: bool, event: threading.Event | None) -> Played:
+def theirs(
+    case: dict[str, Any], fates: Fates, *, is_async: bool, event: threading.Event | None
+) -> Played:
     """Play on tenacity's engine."""
     played, now = Played(fates, event), 1000.0
 
@@ -129,7 +140,11 @@ def ours(name: str, case: dict[str, Any], fates: Fates, event: threading.Event |
     played = Played(fates, event)
     arguments = settings(case)
     policy = retry(
-        on=arguments["retry"], wait=arguments["wait"], stop=arguments.get("stop"), attempts=MOST, budget=None
+        on=arguments["retry"],
+        wait=arguments["wait"],
+        stop=arguments.get("stop"),
+        attempts=MOST,
+        budget=None,
     )
     ends: list[float] = []
 
@@ -159,11 +174,18 @@ WAITS: dict[str, list[Any]] = {
     "wait_fixed": [tenacity.wait_fixed(2.5)],
     "wait_random": [tenacity.wait_random(1, 3)],
     "wait_incrementing": [tenacity.wait_incrementing(start=1, increment=2, max=6)],
-    "wait_exponential": [tenacity.wait_exponential(multiplier=0.5, max=5, min=1, exp_base=3), tenacity.wait_exponential()],
+    "wait_exponential": [
+        tenacity.wait_exponential(multiplier=0.5, max=5, min=1, exp_base=3),
+        tenacity.wait_exponential(),
+    ],
     "wait_exponential_jitter": [tenacity.wait_exponential_jitter(multiplier=0.5, max=6, jitter=2)],
     "wait_random_exponential": [tenacity.wait_random_exponential(multiplier=0.5, max=5)],
     "wait_full_jitter": [tenacity.wait_full_jitter(multiplier=2)],
-    "wait_chain": [tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_random(2, 3), tenacity.wait_fixed(9))],
+    "wait_chain": [
+        tenacity.wait_chain(
+            tenacity.wait_fixed(1), tenacity.wait_random(2, 3), tenacity.wait_fixed(9)
+        )
+    ],
     "wait_combine": [
         tenacity.wait_combine(tenacity.wait_fixed(1), tenacity.wait_random(0, 2)),
         tenacity.wait_fixed(1) + tenacity.wait_random(0, 2) + tenacity.wait_exponential(),
@@ -174,8 +196,16 @@ WAITS: dict[str, list[Any]] = {
 STOPS: dict[str, list[Any]] = {
     "stop_never": [tenacity.stop_never],
     "stop_after_attempt": [tenacity.stop_after_attempt(1), tenacity.stop_after_attempt(4)],
-    "stop_after_delay": [tenacity.stop_after_delay(4.5), tenacity.stop_after_delay(4.75), tenacity.stop_after_delay(0)],
-    "stop_before_delay": [tenacity.stop_before_delay(4.5), tenacity.stop_before_delay(4.25), tenacity.stop_before_delay(100)],
+    "stop_after_delay": [
+        tenacity.stop_after_delay(4.5),
+        tenacity.stop_after_delay(4.75),
+        tenacity.stop_after_delay(0),
+    ],
+    "stop_before_delay": [
+        tenacity.stop_before_delay(4.5),
+        tenacity.stop_before_delay(4.25),
+        tenacity.stop_before_delay(100),
+    ],
     "stop_when_event_set": [tenacity.stop_when_event_set(EVENT)],
     "stop_any": [
         tenacity.stop_any(tenacity.stop_after_attempt(5), tenacity.stop_after_delay(3)),
@@ -184,14 +214,18 @@ STOPS: dict[str, list[Any]] = {
     "stop_all": [
         tenacity.stop_all(tenacity.stop_after_attempt(2), tenacity.stop_after_delay(3)),
         tenacity.stop_after_attempt(4) & tenacity.stop_before_delay(3),
-        (tenacity.stop_after_attempt(4) & tenacity.stop_before_delay(3)) | tenacity.stop_when_event_set(EVENT),
+        (tenacity.stop_after_attempt(4) & tenacity.stop_before_delay(3))
+        | tenacity.stop_when_event_set(EVENT),
     ],
 }
 RETRIES: dict[str, list[Any]] = {
     "retry_always": [tenacity.retry_always],
     "retry_never": [tenacity.retry_never],
     "retry_if_exception": [tenacity.retry_if_exception(lambda e: "again" in str(e))],
-    "retry_if_exception_type": [tenacity.retry_if_exception_type(), tenacity.retry_if_exception_type((ValueError, OSError))],
+    "retry_if_exception_type": [
+        tenacity.retry_if_exception_type(),
+        tenacity.retry_if_exception_type((ValueError, OSError)),
+    ],
     "retry_if_not_exception_type": [tenacity.retry_if_not_exception_type(KeyError)],
     "retry_unless_exception_type": [tenacity.retry_unless_exception_type(KeyError)],
     "retry_if_exception_cause_type": [tenacity.retry_if_exception_cause_type(OSError)],
@@ -201,15 +235,24 @@ RETRIES: dict[str, list[Any]] = {
         tenacity.retry_if_exception_message(match=".*again"),
         tenacity.retry_if_exception_message(message="please again"),
     ],
-    "retry_if_not_exception_message": [tenacity.retry_if_not_exception_message(match="no"), tenacity.retry_if_not_exception_message(message="x")],
+    "retry_if_not_exception_message": [
+        tenacity.retry_if_not_exception_message(match="no"),
+        tenacity.retry_if_not_exception_message(message="x"),
+    ],
     "retry_any": [
-        tenacity.retry_any(tenacity.retry_if_exception_type(ValueError), tenacity.retry_if_result(lambda r: not r)),
+        tenacity.retry_any(
+            tenacity.retry_if_exception_type(ValueError), tenacity.retry_if_result(lambda r: not r)
+        ),
         tenacity.retry_if_exception_type() | tenacity.retry_if_result(lambda r: r is None),
     ],
     "retry_all": [
-        tenacity.retry_all(tenacity.retry_if_exception_type(ValueError), tenacity.retry_if_exception_message(match=".*again")),
+        tenacity.retry_all(
+            tenacity.retry_if_exception_type(ValueError),
+            tenacity.retry_if_exception_message(match=".*again"),
+        ),
         tenacity.retry_if_exception_type() & tenacity.retry_if_exception_message(match=".*again"),
-        (tenacity.retry_if_exception_type(KeyError) & tenacity.retry_always) | tenacity.retry_if_result(lambda r: r is None),
+        (tenacity.retry_if_exception_type(KeyError) & tenacity.retry_always)
+        | tenacity.retry_if_result(lambda r: r is None),
     ],
 }
 
@@ -226,20 +269,32 @@ ASYNC_RETRIES: dict[str, list[Any]] = {
     "retry_if_exception": [tenacity.asyncio.retry_if_exception(says_again)],
     "retry_if_result": [tenacity.asyncio.retry_if_result(is_none)],
     "retry_any": [
-        tenacity.asyncio.retry_any(tenacity.asyncio.retry_if_exception(says_again), tenacity.asyncio.retry_if_result(is_none)),
-        tenacity.asyncio.retry_if_exception(says_again) | tenacity.retry_if_result(lambda r: r is None),
+        tenacity.asyncio.retry_any(
+            tenacity.asyncio.retry_if_exception(says_again),
+            tenacity.asyncio.retry_if_result(is_none),
+        ),
+        tenacity.asyncio.retry_if_exception(says_again)
+        | tenacity.retry_if_result(lambda r: r is None),
         tenacity.retry_if_exception_type(ValueError) | tenacity.asyncio.retry_if_result(is_none),
     ],
     "retry_all": [
-        tenacity.asyncio.retry_all(tenacity.retry_if_exception_type(ValueError), tenacity.asyncio.retry_if_exception(says_again)),
-        tenacity.asyncio.retry_if_exception(says_again) & tenacity.retry_if_exception_type(ValueError),
+        tenacity.asyncio.retry_all(
+            tenacity.retry_if_exception_type(ValueError),
+            tenacity.asyncio.retry_if_exception(says_again),
+        ),
+        tenacity.asyncio.retry_if_exception(says_again)
+        & tenacity.retry_if_exception_type(ValueError),
     ],
 }
 
 
 def public(module: types.ModuleType, prefix: str) -> set[str]:
     """The strategies in *module*."""
-    return {name for name in vars(module) if name.startswith(f"{prefix}_") and not name.endswith("_base")}
+    return {
+        name
+        for name in vars(module)
+        if name.startswith(f"{prefix}_") and not name.endswith("_base")
+    }
 
 
 @pytest.mark.rule("R3")
@@ -247,7 +302,9 @@ def test_every_public_strategy_is_covered_here() -> None:
     assert public(tenacity, "wait") | public(tenacity.wait, "wait") == set(WAITS)
     assert public(tenacity, "stop") | public(tenacity.stop, "stop") == set(STOPS)
     assert public(tenacity, "retry") | public(_module("tenacity.retry"), "retry") == set(RETRIES)
-    assert public(tenacity.asyncio, "retry") | public(_module("tenacity.asyncio.retry"), "retry") == set(ASYNC_RETRIES)
+    assert public(tenacity.asyncio, "retry") | public(
+        _module("tenacity.asyncio.retry"), "retry"
+    ) == set(ASYNC_RETRIES)
 
 
 def _module(name: str) -> types.ModuleType:
@@ -287,7 +344,9 @@ def test_stops_are_those_of_tenacity(name: str, stop: Any) -> None:
 
 @pytest.mark.rule("R3", "R8")
 @WORLD
-@pytest.mark.parametrize("fates", [FAILURES, MIXED, RESULTS, CAUSED], ids=["failures", "mixed", "results", "caused"])
+@pytest.mark.parametrize(
+    "fates", [FAILURES, MIXED, RESULTS, CAUSED], ids=["failures", "mixed", "results", "caused"]
+)
 @pytest.mark.parametrize("on", rows(RETRIES))
 def test_what_is_retried_is_what_tenacity_retries(name: str, on: Any, fates: Fates) -> None:
     case = {"retry": on, "wait": tenacity.wait_incrementing(1, 1)}
@@ -297,7 +356,9 @@ def test_what_is_retried_is_what_tenacity_retries(name: str, on: Any, fates: Fat
 
 @pytest.mark.rule("R3", "R8")
 @pytest.mark.parametrize("name", ["asyncio", "trio"])
-@pytest.mark.parametrize("fates", [FAILURES, MIXED, RESULTS, CAUSED], ids=["failures", "mixed", "results", "caused"])
+@pytest.mark.parametrize(
+    "fates", [FAILURES, MIXED, RESULTS, CAUSED], ids=["failures", "mixed", "results", "caused"]
+)
 @pytest.mark.parametrize("on", rows(ASYNC_RETRIES))
 def test_the_async_strategies_decide_as_under_tenacity(name: str, on: Any, fates: Fates) -> None:
     case = {"retry": on, "wait": tenacity.wait_incrementing(1, 1)}
@@ -349,7 +410,8 @@ def test_strategies_see_the_state_that_tenacity_shows_them(name: str) -> None:
         assert since is not None
         seen.append((
             what, state.attempt_number, repr(outcome.exception()), outcome.failed, round(since, 6),
-            round(state.idle_for, 6), state.args, state.kwargs, round(state.upcoming_sleep, 6) if what == "stop" else None,
+            round(state.idle_for, 6), state.args, state.kwargs,
+            round(state.upcoming_sleep, 6) if what == "stop" else None,
         ))  # fmt: skip
 
     class Wait(tenacity.wait.wait_base):
@@ -362,7 +424,7 @@ def test_strategies_see_the_state_that_tenacity_shows_them(name: str) -> None:
             show("stop", retry_state)
             return retry_state.attempt_number == 4
 
-    class On(_module("tenacity.retry").retry_base):  # type: ignore[misc, name-defined]
+    class On(_module("tenacity.retry").retry_base):  # type: ignore[misc]
         def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
             show("on", retry_state)
             return True
@@ -395,10 +457,8 @@ def test_an_interrupt_is_never_shown_to_a_strategy(world: World) -> None:
             raise KeyboardInterrupt
 
         calls: list[int] = []
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             await w.call(retry(on=tenacity.retry_always, wait=0)(w.function(body)))
-        except KeyboardInterrupt:
-            pass
         assert len(calls) == 1
 
     world.run(scenario)
@@ -406,8 +466,6 @@ def test_an_interrupt_is_never_shown_to_a_strategy(world: World) -> None:
 
 @pytest.mark.rule("R2", "R3")
 def test_a_tenacity_object_names_no_rejection() -> None:
-    from resilient import CircuitOpen, DeadlineExceeded, Rejected
-
     for error in (Rejected("p"), CircuitOpen("p", 1.0), DeadlineExceeded("p", 1.0, 1.0, False)):
         for on in (tenacity.retry_always, tenacity.retry_if_exception_type(type(error))):
             calls: list[int] = []
@@ -424,8 +482,6 @@ def test_a_tenacity_object_names_no_rejection() -> None:
 
 @pytest.mark.rule("R3")
 def test_strategies_may_be_mixed_with_our_own_words() -> None:
-    from resilient import backoff
-
     with virtual_time() as time:
         at: list[float] = []
 
@@ -434,7 +490,11 @@ def test_strategies_may_be_mixed_with_our_own_words() -> None:
             at.append(time.now())
             raise ValueError
 
-        @retry(on=tenacity.retry_if_exception_type(ValueError), wait=backoff(2, jitter="none"), attempts=2)
+        @retry(
+            on=tenacity.retry_if_exception_type(ValueError),
+            wait=backoff(2, jitter="none"),
+            attempts=2,
+        )
         def second() -> None:
             at.append(time.now())
             raise ValueError
@@ -448,4 +508,4 @@ def test_strategies_may_be_mixed_with_our_own_words() -> None:
 @pytest.mark.rule("R3", "F7")
 def test_a_tuple_with_a_strategy_in_it_is_refused() -> None:
     with pytest.raises(TypeError, match=r"\|"):
-        retry(on=(ValueError, tenacity.retry_always))  # type: ignore[arg-type]
+        retry(on=(ValueError, tenacity.retry_always))

@@ -1,4 +1,6 @@
-"""The sync and the async form of a retry are twins: the same script, dice and limit give the same story."""
+"""The sync and the async form of a retry are twins: the same script, dice and limit
+give the same story.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,15 @@ fates = st.lists(
     max_size=7,
 )
 limits = st.none() | st.sampled_from([0.5, 2.0, 5.0, 11.0])
-rules = st.fixed_dictionaries({
-    "attempts": st.sampled_from([1, 2, 3, 6]),
-    "within": limits,
-    "jitter": st.sampled_from(["full", "equal", "none", 0.3]),
-    "budget": st.sampled_from([None, 0, 1, 3]),
-    "form": st.sampled_from(["function", "loop"]),
-})
+rules = st.fixed_dictionaries(
+    {
+        "attempts": st.sampled_from([1, 2, 3, 6]),
+        "within": limits,
+        "jitter": st.sampled_from(["full", "equal", "none", 0.3]),
+        "budget": st.sampled_from([None, 0, 1, 3]),
+        "form": st.sampled_from(["function", "loop"]),
+    }
+)
 
 
 def happen(fate: object, number: int) -> object:
@@ -57,12 +61,18 @@ def happen(fate: object, number: int) -> object:
     return fate
 
 
-def story(name: str, script: list[object], seed: int, limit: float | None, rule: dict[str, Any]) -> tuple[object, ...]:
-    """Play in the world *name*: when it was tried, how it ended, what is left of the script, what was told and counted."""
+def story(
+    name: str, script: list[object], seed: int, limit: float | None, rule: dict[str, Any]
+) -> tuple[object, ...]:
+    """Play in the world *name*: when it was tried, how it ended, what is left of the
+    script, what was told and counted.
+    """
     left = list(script)
     tries: list[float] = []
     ends: list[str] = []
-    budget = None if rule["budget"] is None else RetryBudget(ratio=0, per_second=rule["budget"] / 10)
+    budget = (
+        None if rule["budget"] is None else RetryBudget(ratio=0, per_second=rule["budget"] / 10)
+    )
     policy = retry(
         "twin",
         on=(ValueError, Floor),
@@ -109,13 +119,20 @@ def story(name: str, script: list[object], seed: int, limit: float | None, rule:
 
 def _words(event: Event) -> tuple[object, ...]:
     fields = [getattr(event, name, None) for name in ("attempt", "attempts", "reason", "error")]
-    return type(event).__name__, event.policy, *map(repr, fields), round(getattr(event, "wait", 0), 6)
+    return (
+        type(event).__name__,
+        event.policy,
+        *map(repr, fields),
+        round(getattr(event, "wait", 0), 6),
+    )
 
 
 @pytest.mark.rule("R1", "R3", "R4", "R5", "R6", "R7", "R8", "R10", "R12")
 @settings(max_examples=150)
 @given(script=fates, seed=st.integers(0, 3), limit=limits, rule=rules)
-def test_the_twins_tell_the_same_story(script: list[object], seed: int, limit: float | None, rule: dict[str, Any]) -> None:
+def test_the_twins_tell_the_same_story(
+    script: list[object], seed: int, limit: float | None, rule: dict[str, Any]
+) -> None:
     first, second, third = (story(name, script, seed, limit, rule) for name in NAMES)
     assert first == second
     assert first == third
@@ -124,10 +141,15 @@ def test_the_twins_tell_the_same_story(script: list[object], seed: int, limit: f
 @pytest.mark.rule("D5", "R2")
 @settings(max_examples=40)
 @given(script=fates, limit=limits, inner=st.sampled_from([0.0, 1.0, 9.0]))
-def test_a_timeout_inside_does_not_part_them(script: list[object], limit: float | None, inner: float) -> None:
+def test_a_timeout_inside_does_not_part_them(
+    script: list[object], limit: float | None, inner: float
+) -> None:
     def tale(name: str) -> tuple[object, ...]:
         left, tries, ends = list(script), list[float](), list[str]()
-        policy, guard = retry("twin", on=ValueError, wait=0.5, within=limit), timeout(inner, name="guard")
+        policy, guard = (
+            retry("twin", on=ValueError, wait=0.5, within=limit),
+            timeout(inner, name="guard"),
+        )
 
         async def scenario(w: World) -> None:
             def body() -> object:

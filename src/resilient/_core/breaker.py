@@ -204,7 +204,8 @@ class BreakerCore:
         self._rule, self.key = rule, key
         self.calls, self.successes = Tally(), Tally()
         self.standing: Permit | None = None
-        self._generation = 0
+        self._generation = self._run = 0
+        self._told = False
         self._probing: dict[Permit, None] = {}
         watched = rule.failure_rate is not None or rule.slow is not None
         self._by_count = CountWindow(rule.window_calls) if watched and rule.window_calls else None
@@ -222,9 +223,8 @@ class BreakerCore:
         self._failures = self._slow = self._ignored = self._opened = 0
         self.rejections: dict[BreakerState, int] = {}  # by the state that rejected
         self.transitions: dict[BreakerState, int] = {}  # by the state that was entered
-        self._row = self._run = 0
+        self._row = 0
         self._first = self._generation + 1
-        self._told = False
         self._seen = now
         self._begin(initial, Why("initial", 0, 0), u)
 
@@ -295,9 +295,11 @@ class BreakerCore:
         return self._state
 
     def healthy(self, now: float) -> bool:
-        """Closed, and no failure in the window."""
+        """Closed, and no failure in the window; without a window, no run of failures."""
         self._roll(self._tick(now))
-        return self._state is S.CLOSED and not self._run and not self._bad_in_window()
+        if self._by_time is None and self._by_count is None:
+            return self._state is S.CLOSED and not self._run
+        return self._state is S.CLOSED and not self._bad_in_window()
 
     def in_flight(self) -> int:
         """Calls that have not ended. Ends are read before starts, so that it is never negative."""
@@ -445,12 +447,13 @@ class BreakerCore:
         if permit is None:
             return
         permit.until = -math.inf
-        if self._run or self._by_count is not None:
+        running = self._run and self._rule.consecutive_failures is not None
+        if running or self._by_count is not None:
             return
         if window is None:
             permit.since, permit.until = -math.inf, math.inf
         elif not (window.failures or window.slow) or (
-            self._calls_in_window() >= self._rule.minimum and self._judge() is None
+            self._calls_in_window() >= self._rule.minimum and (self._told or self._judge() is None)
         ):
             permit.since, permit.until = window.since, window.until
 
@@ -466,14 +469,13 @@ class BreakerCore:
     # Counting.
 
     def _total(self, verdict: Verdict, *, slow: bool) -> None:
-        match verdict:
-            case Verdict.SUCCESS:
-                self.successes.up()
-            case Verdict.FAILURE:
-                self._failures += 1
-            case Verdict.IGNORED:
-                self._ignored += 1
-                return
+        if verdict is Verdict.IGNORED:
+            self._ignored += 1
+            return
+        if verdict is Verdict.SUCCESS:
+            self.successes.up()
+        else:
+            self._failures += 1
         self._slow += slow
 
     def _roll(self, now: float) -> None:

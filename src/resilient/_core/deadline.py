@@ -25,10 +25,9 @@ FEW: Final = 64
 class Entry(Generic[T]):
     """One limit in the queue; `item` is None when it is dead."""
 
-    __slots__ = ("at", "item", "turn")
+    __slots__ = ("item",)
 
-    def __init__(self, at: float, turn: int, item: T) -> None:
-        self.at, self.turn = at, turn
+    def __init__(self, item: T) -> None:
         self.item: T | None = item
 
 
@@ -49,7 +48,7 @@ class TimerQueue(Generic[T]):
     def push(self, at: float, item: T) -> Entry[T]:
         """Put *item* in; set the loop's timer if *at* is before `armed_at`."""
         turn = next(self._turns)
-        entry = Entry(at, turn, item)
+        entry = Entry(item)
         heappush(self._heap, (at, turn, entry))
         return entry
 

@@ -52,10 +52,14 @@ def decide(
 
 def floor_of(errors: Iterator[BaseException] | tuple[BaseException | None, ...]) -> float:
     """The largest usable ``retry_after`` of *errors*; 0 if there is none."""
-    return max((_usable(getattr(error, "retry_after", None)) for error in errors), default=0.0)
+    return max((_asked_by(error) for error in errors), default=0.0)
 
 
-def _usable(value: object) -> float:
+def _asked_by(error: BaseException | None) -> float:
+    try:
+        value = getattr(error, "retry_after", None)
+    except Exception:  # noqa: BLE001  # a property that fails is an unusable value
+        return 0.0
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0.0
     return float(value) if 0 <= value <= sys.float_info.max else 0.0

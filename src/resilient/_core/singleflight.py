@@ -31,7 +31,7 @@ class Run:
 
     def depends_on(self, others: Collection[Run]) -> bool:
         """Whether it is one of *others*, or waits for one, however far down."""
-        seen, found = set[Run](), [self]
+        seen, found = set[Run](), list[Run]([self])
         while found:
             run = found.pop()
             if run in others:
