@@ -18,8 +18,9 @@ from tests.worlds import WORLDS
 
 ONCE = "about building, naming or reading the source: there is no world in it"
 UNCANCELLED = "nothing cancels a plain thread (D4)"
-ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"  # the modules imported above
 LOOPLESS = "about timers of an event loop, and a plain thread has none"
+ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"
+"""Modules imported above are not rewritten, and filterwarnings would make that an error."""
 REASONS: dict[tuple[str, str], str] = {
     ("F5", "*"): ONCE,
     ("F7", "*"): ONCE,

@@ -145,4 +145,4 @@ def _default(value: object) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(listing()))  # noqa: T201  # a command
+    print("\n".join(listing()))

@@ -58,7 +58,13 @@ class Mutant:
             environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
             try:
                 done = subprocess.run(
-                    command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+                    command,
+                    cwd=ROOT,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                    check=False,
                 )
             except subprocess.TimeoutExpired:
                 return "dies"  # it hangs where the rule says that it ends

@@ -1,6 +1,6 @@
 """F7: bad arguments are refused at once, by name, with their value and what would be allowed."""
 
-# ruff: noqa: E501, PLW0108  # a table is read by its rows, and each names its argument
+# ruff: noqa: E501  # a table is read by its rows
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import tracemalloc
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import anyio
 import pytest
@@ -20,6 +21,8 @@ from resilient import DeadlineExceeded, current_deadline, deadline, remaining, t
 from resilient._policies.deadline import Deadline as DeadlineBlock
 from resilient.testing import VirtualTime, virtual_time
 from tests.worlds import World, world_named
+
+Ts = TypeVarTuple("Ts")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -453,15 +456,23 @@ class CountingLoop(asyncio.SelectorEventLoop):
         super().__init__()
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, **kwargs: Any
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         self.set += 1
-        return super().call_later(delay, callback, *args, **kwargs)
+        return super().call_later(delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, **kwargs: Any
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        return super().call_at(when, callback, *args, **kwargs)
+        return super().call_at(when, callback, *args, context=context)
 
 
 @pytest.mark.rule("D8")

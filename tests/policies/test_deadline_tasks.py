@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anyio
 import anyio.to_thread

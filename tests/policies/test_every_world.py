@@ -85,7 +85,8 @@ def test_limits_that_never_fire_leave_nothing_in_the_loop(async_world: World) ->
 
 
 @pytest.mark.rule("D9")
-def test_limits_that_never_fire_leave_nothing_in_a_thread() -> None:
+@pytest.mark.parametrize("where", ["threads"])
+def test_limits_that_never_fire_leave_nothing_in_a_thread(where: str) -> None:
     def blocks() -> int:
         before = len(gc.get_objects())
         for _ in range(1000):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import timeit
 from typing import Any
 
 import pytest
@@ -214,11 +213,3 @@ def test_a_call_through_it_is_the_same_frames_as_through_the_stack() -> None:
             ]
         )
     assert depths[0] == depths[1] == depths[2]
-
-
-@pytest.mark.real_clock
-def test_it_costs_no_more_than_the_stack() -> None:
-    again, watch = retry(on=OSError), breaker()
-    stacked, piped = again(watch(int)), pipeline(again, watch)(int)
-    best = {fn: min(timeit.repeat(fn, number=2000, repeat=15)) for fn in (stacked, piped)}
-    assert best[piped] < 1.3 * best[stacked]

@@ -994,8 +994,8 @@ def test_key_may_be_a_function_or_a_parameter(exact: World) -> None:
             flight = singleflight(key=key)
             fn = flight(get)
             results = await w.together(
-                lambda: fn("a", []),
-                lambda: fn(sku="a"),
+                lambda: fn("a", []),  # noqa: B023  # awaited in this round
+                lambda: fn(sku="a"),  # noqa: B023  # awaited in this round
                 lambda: fn("b", trace={}),  # noqa: B023  # awaited in this round
             )
             assert results == ["a", "a", "b"]
