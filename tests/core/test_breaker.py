@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from resilient._core import breaker as module
+from resilient._core.breaker import machine as module
 from resilient._core.breaker import (
     BY_HAND,
     TRANSITIONS,

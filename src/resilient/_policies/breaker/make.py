@@ -18,7 +18,8 @@ from resilient._core.checks import (
 )
 from resilient._core.matching import Judge
 from resilient._policies.backoff import Backoff, backoff
-from resilient._policies.breaker.shell import Breaker, Settings
+from resilient._policies.breaker.controls import Settings
+from resilient._policies.breaker.shell import Breaker
 from resilient._policies.verdicts import known
 from resilient._runtime.keying import Key, check_key
 from resilient._runtime.notify import predicate_failed

@@ -1,23 +1,21 @@
 """The breaker's shell: the core with a lock, a clock, dice and listeners.
 
-The wrappers are flat, since they run on every call that leaves the process: while the
+All that holds the lock is in this file, so that it can be seen at once that nothing of users
+runs under it. The wrappers are flat, since they run on every call that leaves the process: while the
 core has a standing permit, a call that succeeds within the permit's span is two ticks of
 a counter and two readings of the clock. Everything else goes through `_admit` and `_settle`.
 """
 
 from __future__ import annotations
 
-import abc
 import math
 from collections import deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable
 from types import CoroutineType
-from typing import Any, ParamSpec, TypeVar, cast, final
+from typing import Any, ParamSpec, TypeVar, final
 
 from resilient._core.breaker import (
     BreakerCore,
-    BreakerRule,
     BreakerState,
     BreakerStats,
     Moved,
@@ -26,13 +24,14 @@ from resilient._core.breaker import (
     Transition,
 )
 from resilient._core.keys import Keys
-from resilient._core.matching import Judge, Verdict
-from resilient._policies.backoff import Backoff
-from resilient._policies.base import Blocks, Call, PolicyBase
+from resilient._core.matching import Verdict
+from resilient._policies.base import Call, PolicyBase
+from resilient._policies.breaker.controls import BreakerTallies, Controls, Settings
+from resilient._policies.breaker.of_key import BreakerOfKey
 from resilient._policies.deadline.cause import cut_by
 from resilient._runtime import clock, notify
-from resilient._runtime.decorate import AnyFunction, guarded, refuse_coroutine, wrap
-from resilient._runtime.keying import Key, KeyOf, hashable, key_of
+from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.keying import KeyOf, hashable, key_of
 from resilient.errors import CircuitOpen
 from resilient.events import CallRejected, Event, StateChanged, WouldHaveOpened
 
@@ -46,81 +45,6 @@ WORST = tuple(
     for word in ("forced_open", "open", "half_open", "metrics_only", "disabled", "closed")
 )
 """The states of a keyed breaker's keys, worst first: its own is the worst of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All that a breaker was told, checked by its factory."""
-
-    rule: BreakerRule
-    cooldown: Backoff
-    judge: Judge
-    on_result: Callable[[Any], object] | None
-    key: Key | None
-    max_keys: int
-    initial: BreakerState
-
-    def verdict(self, result: object) -> Verdict:
-        """What a returned value says."""
-        if self.on_result is None:
-            return Verdict.SUCCESS
-        return self.judge.result(self.on_result, result)
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerTallies:
-    """Rejections by the state that rejected, transitions by the state that was entered."""
-
-    rejections: dict[BreakerState, int]
-    transitions: dict[BreakerState, int]
-
-    def add(self, core: BreakerCore) -> None:
-        """Add what *core* has counted."""
-        for mine, more in (
-            (self.rejections, core.rejections),
-            (self.transitions, core.transitions),
-        ):
-            for state, count in more.items():
-                mine[state] = mine.get(state, 0) + count
-
-
-class Controls(Blocks):
-    """What a breaker and a key's handle have in common."""
-
-    @property
-    @abc.abstractmethod
-    def state(self) -> BreakerState:
-        """The state.
-
-        OPEN reads as OPEN until a call comes, however long ago the cooldown ended: nothing but
-        calls moves the machine.
-        """
-
-    @abc.abstractmethod
-    def stats(self) -> BreakerStats:
-        """A snapshot. ``state`` and ``retry_after`` read as in `state`.
-
-        No timer moves the machine.
-        """
-
-    @abc.abstractmethod
-    def _turn(self, state: BreakerState, how: str) -> None: ...
-
-    def force_open(self) -> None:
-        """Reject every call until `reset`, whatever the time."""
-        self._turn(BreakerState.FORCED_OPEN, "force_open")
-
-    def disable(self) -> None:
-        """Let every call through, and record nothing of it."""
-        self._turn(BreakerState.DISABLED, "disable")
-
-    def metrics_only(self) -> None:
-        """Let every call through, record it, and tell once when the breaker would have opened."""
-        self._turn(BreakerState.METRICS_ONLY, "metrics_only")
-
-    def reset(self) -> None:
-        """Close, with nothing remembered. While closed it forgets, too, and tells nobody."""
-        self._turn(BreakerState.CLOSED, "reset")
 
 
 @final
@@ -452,74 +376,6 @@ class Breaker(PolicyBase, Controls):
             reason=refusal.reason,
             retry_after=refusal.retry_after,
         )
-
-
-@final
-class BreakerOfKey(Controls):
-    """One key of a keyed breaker: the same interface, and no state before the first call."""
-
-    kind = Breaker.kind
-
-    def __init__(self, breaker: Breaker, key: Hashable) -> None:
-        self._breaker, self._key = breaker, key
-
-    @property
-    def name(self) -> str:
-        """The breaker's."""
-        return self._breaker.name
-
-    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
-        """Guard every call of *fn* under this key."""
-        return wrap(self, fn)
-
-    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run one call of *fn* under this key; for an ``async def`` returns the awaitable."""
-        return cast("R", guarded(self, fn)(*args, **kwargs))
-
-    def admit(self) -> Call:
-        """Take leave for one call of this key; see `Breaker.admit`."""
-        return Call(self._breaker, self._breaker._enter(None, self._key), clock.now())
-
-    @property
-    def state(self) -> BreakerState:
-        core = self._core()
-        return self._breaker._future if core is None else core.state
-
-    def stats(self) -> BreakerStats:
-        """A snapshot of this key; of a key without a call one that counts nothing."""
-        breaker = self._breaker
-        with breaker._lock:
-            now = clock.now()
-            breaker._drain(now)
-            core = self._core() or breaker._new_core(self._key)
-            return core.stats(self.name, now)
-
-    def guard(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard`."""
-        return self._breaker._wrapper(fn, lambda _args, _kwargs: self._key)
-
-    def guard_async(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard_async`."""
-        return self._breaker._wrapper_async(fn, lambda _args, _kwargs: self._key)
-
-    def adopt(self, name: str) -> None:
-        """See `PolicyBase.adopt`."""
-        self._breaker.adopt(name)
-
-    def _core(self) -> BreakerCore | None:
-        assert self._breaker._keys is not None
-        return self._breaker._keys.peek(self._key)
-
-    def _turn(self, state: BreakerState, how: str) -> None:
-        breaker = self._breaker
-        u, now = breaker._settings.cooldown.draw(), clock.now()
-        with breaker._lock:
-            breaker._drain(now)
-            breaker._turn_core(breaker._core_of(self._key), state, how, now, u)
-        breaker.outbox.deliver()
-
-    def __repr__(self) -> str:
-        return f"<{self._breaker!r} of {self._key!r}>"
 
 
 def _sum(

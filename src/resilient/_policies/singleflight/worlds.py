@@ -2,7 +2,7 @@
 
 In async code the run is a task of its own, in a copy of the first caller's context, and
 every caller waits for it, the first one too: so that a caller can leave and the run go on.
-In plain threads the first caller runs it.
+In plain threads the first caller runs it. The three are in one file because they must agree.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Circuit breaker: the rules, and nothing but the rules.
 
-1. Whatever can change a breaker's state is in this file.
+1. Whatever can change a breaker's state is in this file, which is why it is long.
 2. Time arrives as ``now`` (monotonic seconds), chance as ``u`` in [0, 1).
 3. Methods return what happened; telling anyone is the shell's work.
 4. Callers take turns (the shell's lock), with one exception: while a standing
@@ -22,165 +22,30 @@
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable
 from typing import Final
 
+from resilient._core.breaker.values import (
+    COUNTING,
+    BreakerRule,
+    BreakerState,
+    BreakerStats,
+    Moved,
+    Permit,
+    Refusal,
+    Transition,
+    Why,
+    WouldOpen,
+)
 from resilient._core.matching import Verdict
 from resilient._core.tally import Tally
 from resilient._core.window import CountWindow, TimeWindow
 
+S = BreakerState
 OUT_OF_ORDER: Final = 1.0
 """Seconds: readings of several threads may arrive out of order by up to this.
 Only a larger step back is the clock's own."""
-
-
-class BreakerState(enum.Enum):
-    """What a breaker does with a call.
-
-    CLOSED lets it through, OPEN rejects it, HALF_OPEN lets a few probes through.
-    By hand: FORCED_OPEN rejects until `reset`, DISABLED lets through and records
-    nothing, METRICS_ONLY lets through, records, and tells once when it would have opened.
-    """
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-    FORCED_OPEN = "forced_open"
-    DISABLED = "disabled"
-    METRICS_ONLY = "metrics_only"
-
-
-S = BreakerState
-TRANSITIONS: Final = (
-    (S.CLOSED, "a watch trips", S.OPEN),
-    (S.OPEN, "cooldown over, next call", S.HALF_OPEN),
-    (S.HALF_OPEN, "enough probes failed", S.OPEN),
-    (S.HALF_OPEN, "all probes are in", S.CLOSED),
-)
-BY_HAND: Final = (
-    ("force_open", S.FORCED_OPEN),
-    ("disable", S.DISABLED),
-    ("metrics_only", S.METRICS_ONLY),
-    ("reset", S.CLOSED),
-)
-COUNTING: Final = (S.CLOSED, S.METRICS_ONLY)
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerRule:
-    """What a breaker was told; the ranges are checked by its factory."""
-
-    consecutive_failures: int | None
-    failure_rate: float | None
-    slow: float | None
-    slow_rate: float
-    window: float
-    window_calls: int | None
-    minimum: int
-    cooldown: Callable[[int, float], float]  # (k-th opening in a row, u) -> seconds
-    probes: int
-    probe_lease: float
-
-
-@dataclass(frozen=True, slots=True)
-class Why:
-    """What made a breaker move: `watch` is one word, the rest are its figures."""
-
-    watch: str
-    count: int
-    calls: int
-
-    def __str__(self) -> str:
-        match self.watch:
-            case "consecutive_failures":
-                return f"{self.count} failure{'s' * (self.count > 1)} in a row"
-            case "probes":
-                return f"{self.count} of {self.calls} probes failed"
-            case "slow_probes":
-                return f"{self.count} of {self.calls} probes were slow"
-            case "failure_rate" | "slow_rate":
-                rate = f"{self.count / self.calls:.0%} of {self.calls} calls"
-                return f"{self.watch.replace('_', ' ')} {rate}"
-            case _:
-                return self.watch.replace("_", " ")
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A change of state."""
-
-    old: BreakerState
-    new: BreakerState
-    why: Why
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class WouldOpen:
-    """METRICS_ONLY: a watch tripped, and nothing was done about it."""
-
-    why: Why
-    at: float
-
-
-Moved = Transition | WouldOpen
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The call must not be made."""
-
-    retry_after: float | None
-    reason: str
-    why: Why | None
-
-
-class Permit:
-    """Leave to call. Compare `generation`; the rest is between the core and its shell.
-
-    A *standing* permit serves every call of its generation. ``since`` and ``until``
-    bound the time in which a plain success needs no more than to be counted.
-    """
-
-    __slots__ = ("generation", "lease_at", "recorded", "settled", "since", "until")
-
-    def __init__(
-        self, generation: int, *, recorded: bool = True, lease_at: float = math.inf
-    ) -> None:
-        self.generation = generation
-        self.recorded = recorded  # False: given in DISABLED
-        self.lease_at = lease_at  # finite: a probe's
-        self.settled = False  # only a probe's is settled, a standing permit serves many
-        self.since = self.until = -math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerStats:
-    """A breaker at one instant. Totals cover its whole life, the rates its window.
-
-    ``calls = successes + failures + ignored + in_flight``; rejections are apart.
-    ``slow`` are the successes and failures that lasted too long. The rates are ``None``
-    below the minimum of calls. ``opened`` is how often it opened, ``retry_after`` what is left of
-    the cooldown.
-    """
-
-    name: str
-    state: BreakerState
-    generation: int
-    calls: int
-    successes: int
-    failures: int
-    slow: int
-    ignored: int
-    rejected: int
-    in_flight: int
-    failure_rate: float | None
-    slow_rate: float | None
-    opened: int
-    retry_after: float | None
 
 
 class BreakerCore:
