@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from resilient._core.breaker import machine as module
+from resilient._core import breaker as module
 from resilient._core.breaker import (
     BY_HAND,
     TRANSITIONS,
@@ -38,6 +38,7 @@ from resilient._core.breaker import (
     Transition,
     Why,
     WouldOpen,
+    machine,
 )
 from resilient._core.matching import Verdict
 from tests.core.breakers import (
@@ -1144,8 +1145,8 @@ def test_why_it_moved_reads_as_a_sentence(why: Why, words: str) -> None:
 
 
 def test_the_diagram_at_the_head_is_the_machine() -> None:
-    assert module.__doc__ is not None
-    drawn = {line.strip() for line in module.__doc__.splitlines() if "──" in line}
+    assert machine.__doc__ is not None
+    drawn = {line.strip() for line in machine.__doc__.splitlines() if "──" in line}
     told = {f"{old.name} ──{what}──▶ {new.name}" for old, what, new in TRANSITIONS}
     by_hand = {f"any ──{how}──▶ {new.name}" for how, new in BY_HAND}
     assert drawn == told | by_hand

@@ -1,8 +1,8 @@
 """The breaker's shell: the core with a lock, a clock, dice and listeners.
 
 All that holds the lock is in this file, so that it can be seen at once that nothing of users
-runs under it. The wrappers are flat, since they run on every call that leaves the process: while the
-core has a standing permit, a call that succeeds within the permit's span is two ticks of
+runs under it. The wrappers are flat, since they run on every call that leaves the process: while
+the core has a standing permit, a call that succeeds within the permit's span is two ticks of
 a counter and two readings of the clock. Everything else goes through `_admit` and `_settle`.
 """
 

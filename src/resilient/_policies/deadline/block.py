@@ -5,8 +5,9 @@ counting as `asyncio.timeout`; all limits of a loop share one timer. On trio a
 `trio.CancelScope` does it. In plain threads nothing is interrupted.
 
 This is one file, though a long one: how a block begins, fires and ends is one life, and each
-step of it must be read beside the others. The chain ``_outer`` leads from a block to those around it, also across tasks: it is the
-context that is inherited. What counts is the earliest limit of the chain.
+step of it must be read beside the others. The chain ``_outer`` leads from a block to those around
+it, also across tasks: it is the context that is inherited. What counts is the earliest limit of
+the chain.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One call under a retry, from its first failure to its end.
 
-One call is one object, and all that it asks and tells is here. Nothing of it is shared with other calls but the policy's budget and totals. The loops
-`go` and `go_async` are twins: they run and wait; everything they ask is in `Run`.
+One call is one object, and all that it asks and tells is here. Nothing of it is shared with other
+calls but the policy's budget and totals. The loops `go` and `go_async` are twins: they run and
+wait; everything they ask is in `Run`.
 """
 
 from __future__ import annotations
