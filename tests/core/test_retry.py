@@ -107,3 +107,13 @@ def test_an_unusable_retry_after_is_ignored(value: object) -> None:
 def test_without_errors_there_is_no_floor() -> None:
     assert floor_of(()) == 0.0
     assert floor_of((None,)) == 0.0
+
+
+@pytest.mark.rule("R6", "F8")
+def test_a_retry_after_that_can_not_be_read_is_ignored() -> None:
+    class AskingBadly(Exception):
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError("no header")
+
+    assert floor_of((AskingBadly(),)) == 0.0

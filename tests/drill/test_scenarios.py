@@ -46,7 +46,8 @@ def test_the_resilient_client_passes_each_scenario(scenario: Scenario) -> None:
 def test_the_others_show_that_something_was_broken(scenario: str) -> None:
     done = drilled(scenario)
     assert not done.verdicts("bare")["longest call"], str(done)
-    assert not done.verdicts("usual")["longest call"], str(done)
+    if scenario != "slow":  # there its three attempts may just end in time
+        assert not done.verdicts("usual")["longest call"], str(done)
 
 
 def test_the_usual_client_sends_more_when_there_is_trouble() -> None:
