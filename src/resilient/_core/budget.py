@@ -125,8 +125,9 @@ class BudgetCore:
             return self.present
         if ahead > 0:
             self._date_back(now)
-        self.present = bucket = Bucket(now, now + self._width)
-        self._buckets.append(bucket)
+        bucket = Bucket(now, now + self._width)
+        self._buckets.append(bucket)  # before anybody finds it: so the deque is never empty
+        self.present = bucket
         return bucket
 
     def _date_back(self, now: float) -> None:

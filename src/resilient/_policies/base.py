@@ -289,7 +289,7 @@ class Blocks(abc.ABC):
 
     def _end_block(self, error: BaseException | None) -> None:
         top = block = _blocks.get()
-        while block is not None and block.owner is not self:
+        while block is not None and (block.owner is not self or block.call is None):
             block = block.outer
         call = None if top is None or block is None else block.end(top)
         if call is None:

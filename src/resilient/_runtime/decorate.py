@@ -71,8 +71,13 @@ def innermost(fn: AnyFunction) -> AnyFunction:
 
     The same, however often it is wrapped for a call.
     """
-    while (inner := getattr(fn, "guards", None)) is not None:
-        fn = inner
+    if isinstance(fn, MethodType):
+        inner = innermost(fn.__func__)
+        return fn if inner is fn.__func__ else MethodType(inner, fn.__self__)
+    own: dict[str, Any] = getattr(fn, "__dict__", {})
+    guards = own.get("guards")
+    if guards is not None and own.get("__wrapped__") is guards:  # not copied by functools.wraps
+        return innermost(cast("AnyFunction", guards))
     return fn
 
 

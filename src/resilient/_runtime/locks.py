@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 
-_locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
+from resilient._runtime.registry import Registry
+
+_locks: Registry[threading.Lock] = Registry()
 _held: list[threading.Lock] = []
 
 
@@ -24,7 +25,7 @@ def new_lock() -> threading.Lock:
 
 
 def _before() -> None:
-    for lock in list(_locks):
+    for lock in _locks.living():
         lock.acquire()
         _held.append(lock)
 

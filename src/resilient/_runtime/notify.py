@@ -12,12 +12,13 @@ import inspect
 import logging
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
+
+from resilient._runtime.registry import Registry
 
 if TYPE_CHECKING:
     from typing import Self
@@ -151,13 +152,13 @@ class Outbox:
         self._queue.clear()
 
 
-_outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()
+_outboxes: Registry[Outbox] = Registry()
 
 
 def _after_in_child() -> None:
     global _changing  # noqa: PLW0603  # may have been held by a thread that is not in the child
     _changing = threading.Lock()
-    for outbox in list(_outboxes):
+    for outbox in _outboxes.living():
         outbox._forked()  # one module
 
 

@@ -45,5 +45,5 @@ def record(*types: type[Any]) -> Iterator[list[Any]]:
 def _renew() -> None:
     for policy in base.living.living():
         policy.renew()
-    for shared in list(budget.living):
+    for shared in budget.living.living():
         shared.renew()

@@ -64,7 +64,7 @@ class Breaker(PolicyBase, Controls):
         slow = settings.rule.slow
         self._slow = math.inf if slow is None else slow
         self._hung_after = -math.inf if slow is None else slow
-        self._lost: deque[Ticket] = deque()
+        self._lost: deque[tuple[BreakerCore, Permit, Verdict]] = deque()
         self._gone: dict[str, int] = dict.fromkeys(TOTALS, 0)
         self._gone_tallies = BreakerTallies({}, {})
         self._only = self._new_core(None) if settings.key is None else None
@@ -103,12 +103,15 @@ class Breaker(PolicyBase, Controls):
             return
         else:
             verdict = Verdict.SUCCESS
+        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
+            self._lost.append((*ticket, verdict))
+            return
         now = clock.now()
         self._settle(*ticket, verdict, now, now - began)
 
     def lose_call(self, ticket: Ticket) -> None:
         """See `Bracket.lose_call`; the place is given back before anybody is judged, or looks."""
-        self._lost.append(ticket)
+        self._lost.append((*ticket, Verdict.IGNORED))
 
     # State.
 
@@ -252,7 +255,12 @@ class Breaker(PolicyBase, Controls):
                     self.outbox.put(self._event(core, moved))
                 if isinstance(answer, Refusal):
                     self.outbox.put(self._rejection(core, answer, now))
-        self.outbox.deliver()
+        try:
+            self.outbox.deliver()
+        except BaseException:  # a listener was interrupted: the call will not be made
+            if not isinstance(answer, Refusal):
+                self._lost.append((core, answer, Verdict.IGNORED))
+            raise
         if isinstance(answer, Refusal):
             raise CircuitOpen(self.name, answer.retry_after, answer.reason, answer.why)
         return core, answer
@@ -282,7 +290,7 @@ class Breaker(PolicyBase, Controls):
         self, core: BreakerCore, permit: Permit, error: BaseException, began: float
     ) -> None:
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
-            self._lost.append((core, permit))
+            self._lost.append((core, permit, Verdict.IGNORED))
             return
         now = clock.now()
         verdict = Verdict.IGNORED  # cancelled, or a predicate is interrupted
@@ -295,10 +303,12 @@ class Breaker(PolicyBase, Controls):
             self._settle(core, permit, verdict, now, now - began)
 
     def _drain(self, now: float) -> None:
-        """Give back the places of lost calls."""
+        """Settle the calls that ended where no lock could be taken."""
         while self._lost:
-            core, permit = self._lost.popleft()
-            core.settle(permit, Verdict.IGNORED, now, 0.0)
+            core, permit, verdict = self._lost.popleft()
+            moved = core.settle(permit, verdict, now, self._settings.cooldown.draw())
+            if moved is not None and notify.listening:
+                self.outbox.put(self._event(core, moved))
 
     def _turn(self, state: BreakerState, how: str) -> None:
         u, now = self._settings.cooldown.draw(), clock.now()

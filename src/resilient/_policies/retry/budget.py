@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import final
 
 from resilient._core.budget import BudgetCore, BudgetRule
 from resilient._core.checks import Seconds, number, seconds
 from resilient._runtime import clock
 from resilient._runtime.locks import new_lock
+from resilient._runtime.registry import Registry
 
 
 @final
@@ -59,10 +59,13 @@ class RetryBudget:
             return self.core.left(now)
 
     def untouched(self) -> bool:
-        """Whether a new one would not differ."""
-        now = clock.now()
-        with self._lock:
-            return self.core.untouched(now)
+        """Whether a new one would not differ. Waits for no lock: the caller may hold one."""
+        if not self._lock.acquire(blocking=False):
+            return False  # it is in use
+        try:
+            return self.core.untouched(clock.now())
+        finally:
+            self._lock.release()
 
     def renew(self) -> None:
         """Start as new."""
@@ -75,4 +78,4 @@ class RetryBudget:
         )
 
 
-living: weakref.WeakSet[RetryBudget] = weakref.WeakSet()
+living: Registry[RetryBudget] = Registry()

@@ -18,7 +18,7 @@ from resilient._policies.deadline.ambient import current_deadline
 from resilient._policies.deadline.block import Deadline
 from resilient._policies.deadline.cause import cut_by
 from resilient._policies.retry.strategies import ask_async, new_state, show_outcome
-from resilient._runtime import clock, loops, notify
+from resilient._runtime import clock, loops
 from resilient._runtime.decorate import CoroutineReturned, refuse_if_coroutine
 from resilient.errors import DeadlineExceeded, Rejected
 
@@ -163,9 +163,11 @@ class Run:
             return self._policy.wants_more(error, result)
         if _final(error):
             return False
-        return bool(strategy(self._shown(error, result))) or (
-            error is None and self._policy.wants_more(None, result)
-        )
+        try:
+            wanted = bool(strategy(self._shown(error, result)))
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            return self._policy.strategy_failed(fault)
+        return wanted or (error is None and self._policy.wants_more(None, result))
 
     async def _retryable_async(self, error: Exception | None, result: Any) -> bool:
         if not self._policy.strategy_is_async:
@@ -173,8 +175,11 @@ class Run:
         assert self._policy.strategy is not None
         if _final(error):
             return False
-        asked = await ask_async(self._policy.strategy, self._shown(error, result))
-        return asked or (error is None and self._policy.wants_more(None, result))
+        try:
+            wanted = await ask_async(self._policy.strategy, self._shown(error, result))
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            return self._policy.strategy_failed(fault)
+        return wanted or (error is None and self._policy.wants_more(None, result))
 
     def step(self, error: Exception | None, result: Any) -> Sleep | GiveUp:
         """What to do after an attempt that may be repeated; a retry is paid for here."""
@@ -184,7 +189,7 @@ class Run:
         try:
             step = self._decide(error, result)
         except Exception as fault:  # noqa: BLE001  # a strategy's error must not replace the call's own
-            notify.predicate_failed(policy.wait_or_stop, fault)
+            policy.strategy_failed(fault, policy.wait_or_stop)
             step = GiveUp("stop")
         if isinstance(step, GiveUp):
             return step

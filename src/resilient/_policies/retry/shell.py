@@ -79,6 +79,7 @@ class Retry(PolicyBase):
         self.strategy, self.strategy_is_async = settings.strategy, settings.strategy_is_async
         self.wait_or_stop, self.within = settings.wait_or_stop, settings.within
         self._calls = Tally()
+        self._complained = False
         self._retries = self._recovered = 0
         self._gave_up: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self._budgets = Keys[RetryBudget](
@@ -189,6 +190,13 @@ class Retry(PolicyBase):
         if error is not None:
             return judge.error(error) is Verdict.FAILURE
         return unwanted is not None and judge.result(unwanted, result) is Verdict.FAILURE
+
+    def strategy_failed(self, fault: Exception, strategy: object = None) -> bool:
+        """Say once in the log that a strategy raised: false, since it asks for no other attempt."""
+        if not self._complained:
+            self._complained = True
+            notify.predicate_failed(strategy or self.strategy, fault)
+        return False
 
     def scheduled(self, attempt: int, wait: float, error: Exception | None) -> None:
         """Another attempt will follow."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import threading
-import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast, final
@@ -35,6 +34,7 @@ from resilient._runtime.decorate import (
     refuse_if_coroutine,
 )
 from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
+from resilient._runtime.registry import Registry
 from resilient.errors import Rejected
 from resilient.events import CallRejected, FlightJoined
 
@@ -71,7 +71,7 @@ class SingleFlight(PolicyBase):
         self._key, self._copy = key, copy
         self._calls, self._runs, self._joined = Tally(), Tally(), Tally()
         self._threads: FlightTable[ThreadFlight] = FlightTable()
-        self._tables: weakref.WeakSet[LoopTable] = weakref.WeakSet()
+        self._tables: Registry[LoopTable] = Registry()
         self.list_me()
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -92,7 +92,7 @@ class SingleFlight(PolicyBase):
         hashable(key)
         with self._lock:
             self._threads.forget(key)
-        for table in list(self._tables):
+        for table in self._tables.living():
             table.forget(key)
 
     def stats(self) -> SingleFlightStats:
@@ -100,7 +100,7 @@ class SingleFlight(PolicyBase):
         with self._lock:
             flying = len(self._threads.flying)
             joined, runs, calls = self._joined.read(), self._runs.read(), self._calls.read()
-        flying += sum(table.in_flight for table in list(self._tables))
+        flying += sum(table.in_flight for table in self._tables.living())
         return SingleFlightStats(self.name, calls, runs, joined, flying)
 
     def renew(self) -> None:
@@ -109,7 +109,7 @@ class SingleFlight(PolicyBase):
             for total in (self._calls, self._runs, self._joined):
                 total.zero()
             self._threads = FlightTable()
-        for table in list(self._tables):
+        for table in self._tables.living():
             table.forget_all()
 
     def forked(self) -> None:

@@ -218,6 +218,8 @@ class AsyncioFlight(AsyncFlight):
 
     async def wait(self) -> None:
         """See `AsyncFlight.wait`."""
+        if self.done:  # an eager task may have ended before anybody waits
+            return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
