@@ -99,10 +99,6 @@ class VirtualTime:
         mock = self._trio
         return self._passed_at if mock is None else mock.current_time()
 
-    def jump_to(self, at: float) -> None:
-        """Let it be *at*, if that is not past."""
-        self.advance(max(0.0, at - self.reading()))
-
     def wait(self, event: threading.Event, until: float) -> None:
         """Wait in a plain thread until *event* is set, or somebody lets the time pass."""
         with self._changing:
