@@ -6,6 +6,8 @@
 2. What goes is handed back, so that its totals can be kept.
 3. `get` needs no turn: it is one look-up, and notes the use in the entry itself.
    The heap learns of uses when somebody must go: it is lazy, and exact.
+   Whoever looks up and uses a state without a turn may do so while it is made to go:
+   `retire` is asked last, and can still say that it has come into use.
 """
 
 from __future__ import annotations
@@ -31,53 +33,58 @@ class Keys(Generic[T]):
     """The states by key, least recently used out first."""
 
     def __init__(
-        self, most: int, *, idle: Callable[[T], bool], healthy: Callable[[T], bool]
+        self,
+        most: int,
+        *,
+        idle: Callable[[T], bool],
+        healthy: Callable[[T], bool],
+        retire: Callable[[T], bool] = lambda _: True,
     ) -> None:
         self._most = most
-        self._idle, self._healthy = idle, healthy
-        self._slots: dict[Hashable, Slot[T]] = {}
+        self._idle, self._healthy, self._retire = idle, healthy, retire
+        self.slots: dict[Hashable, Slot[T]] = {}
+        self.uses = count()
         self._heap: list[tuple[int, Slot[T]]] = []
-        self._uses = count().__next__
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.slots)
 
     def __iter__(self) -> Iterator[Hashable]:
-        return iter(tuple(self._slots))
+        return iter(tuple(self.slots))
 
     def states(self) -> list[T]:
         """Every state that is kept."""
-        return [slot.state for slot in tuple(self._slots.values())]
+        return [slot.state for slot in tuple(self.slots.values())]
 
     def peek(self, key: Hashable) -> T | None:
         """The state of *key*, without using it."""
-        slot = self._slots.get(key)
+        slot = self.slots.get(key)
         return None if slot is None else slot.state
 
     def get(self, key: Hashable) -> T | None:
         """The state of *key*, now the most recently used."""
-        slot = self._slots.get(key)
+        slot = self.slots.get(key)
         if slot is None:
             return None
-        slot.used = self._uses()
+        slot.used = next(self.uses)
         return slot.state
 
     def add(self, key: Hashable, state: T) -> list[T]:
         """Keep *state* for a new *key*; hand back what had to go."""
         gone: list[T] = []
-        while len(self._slots) >= self._most:
+        while len(self.slots) >= self._most:
             slot = self._evict()
             if slot is None:
                 break
             gone.append(slot.state)
-        slot = self._slots[key] = Slot(key, state, self._uses())
+        slot = self.slots[key] = Slot(key, state, next(self.uses))
         heappush(self._heap, (slot.used, slot))
         return gone
 
     def clear(self) -> list[T]:
         """Hand back everything."""
         gone = self.states()
-        self._slots.clear()
+        self.slots.clear()
         self._heap.clear()
         return gone
 
@@ -98,8 +105,11 @@ class Keys(Generic[T]):
                 second = second or slot
                 passed.append((used, slot))
         chosen = chosen or second
+        if chosen is not None and not self._retire(chosen.state):
+            passed.append((chosen.used, chosen))
+            chosen = None
         self._heap.extend(row for row in passed if row[1] is not chosen)
         heapify(self._heap)
         if chosen is not None:
-            del self._slots[chosen.key]
+            del self.slots[chosen.key]
         return chosen

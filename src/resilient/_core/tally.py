@@ -1,32 +1,41 @@
 """A counter that many threads may raise without a lock.
 
-``next()`` of an `itertools.count` is one step of the interpreter, so that no
-raise is lost while there is a GIL. Reading takes a number away as well; the
-tally remembers how many, and readers must take turns (the policy's lock).
+``next()`` of an `itertools.repeat` is one step of the interpreter, so that no raise is
+lost while there is a GIL. It counts its own rest down without making a number (an
+`itertools.count` makes one each time, which costs half as much again), and tells the rest without
+being changed: reading disturbs nobody.
 """
 
 from __future__ import annotations
 
-from itertools import count
+import sys
+from itertools import repeat
+from operator import length_hint
+from typing import Final
+
+MOST: Final = sys.maxsize
 
 
 class Tally:
-    """Counts calls of `up`; `read` says how many there were."""
+    """Counts what passes; `read` says how much.
 
-    __slots__ = ("_numbers", "_read", "up")
+    ``next(tally.ticks)`` counts one, for those who can't afford the call of `up`.
+    """
+
+    __slots__ = ("_zero", "ticks")
 
     def __init__(self) -> None:
-        self._read = 0
-        self._numbers = count()
-        self.up = self._numbers.__next__
+        self.ticks = repeat(None, MOST)
+        self._zero = MOST
+
+    def up(self) -> None:
+        """Count one."""
+        next(self.ticks)
 
     def read(self) -> int:
-        """How often `up` was called. One reader at a time."""
-        value = next(self._numbers) - self._read
-        self._read += 1
-        return value
+        """How many were counted since the start, or since `zero`."""
+        return self._zero - length_hint(self.ticks)
 
     def zero(self) -> None:
         """Start as new."""
-        value = self.read()
-        self._read += value
+        self._zero = length_hint(self.ticks)

@@ -9,6 +9,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, final, runtime_checkable
 
 from resilient._core.checks import refuse_type
+from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, guarded, wrap
 from resilient._runtime.locks import new_lock
 from resilient._runtime.notify import Outbox
@@ -98,6 +99,9 @@ class PolicyBase(abc.ABC):
     def renew(self) -> None:
         """Start as new: state, keys and totals."""
 
+    def clock_changed(self) -> None:  # noqa: B027  # most look at every reading themselves
+        """Another clock was installed: what comes next may be long before what was read."""
+
     def forked(self) -> None:  # noqa: B027  # most have nothing to do
         """In a child process: let go of what other threads of the parent were doing."""
 
@@ -115,6 +119,14 @@ def _after_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_in_child)
+
+
+def _clock_changed() -> None:
+    for policy in living.living():
+        policy.clock_changed()
+
+
+clock.changed.append(_clock_changed)
 
 
 def policies() -> list[Policy]:

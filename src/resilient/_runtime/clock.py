@@ -43,6 +43,8 @@ class MonotonicClock:
 
 _clock: Clock = MonotonicClock()
 now: Callable[[], float] = time.monotonic
+changed: list[Callable[[], None]] = []
+"""Called when another clock was installed: the only way in which time steps back for long."""
 
 
 def sleep(seconds: float) -> None:
@@ -61,7 +63,14 @@ def install(clock: Clock) -> Iterator[None]:
     global _clock, now  # the seam itself: one reference for all
     before = _clock, now
     _clock, now = clock, clock.now
+    _tell()
     try:
         yield
     finally:
         _clock, now = before
+        _tell()
+
+
+def _tell() -> None:
+    for tell in changed:
+        tell()

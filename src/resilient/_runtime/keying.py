@@ -10,7 +10,8 @@ from resilient._core.checks import refuse_type
 
 Key = Callable[..., Hashable] | str
 Arguments = tuple[object, ...]
-KeyOf = Callable[[Arguments, Mapping[str, Any]], Hashable]
+KeyOf = Callable[..., Hashable]
+"""Called as the function is; what it returns has yet to be hashed."""
 
 
 def check_key(key: object) -> Key | None:
@@ -28,7 +29,7 @@ def key_of(key: Key, fn: Callable[..., object]) -> KeyOf:
     """
     if isinstance(key, str):
         return _by_name(key, fn)
-    return lambda args, kwargs: hashable(key(*args, **kwargs))
+    return key
 
 
 def hashable(key: Hashable) -> Hashable:
@@ -85,13 +86,13 @@ def _by_name(name: str, fn: Callable[..., object]) -> KeyOf:
     positional = parameter.kind is not parameter.KEYWORD_ONLY
     by_keyword = parameter.kind is not parameter.POSITIONAL_ONLY
 
-    def find(args: Arguments, kwargs: Mapping[str, Any]) -> Hashable:
+    def find(*args: Any, **kwargs: Any) -> Hashable:
         if positional and len(args) > index:
-            return hashable(args[index])
+            return args[index]  # type: ignore[no-any-return]  # a caller hashes it, or says why not
         if by_keyword and name in kwargs:
-            return hashable(kwargs[name])
+            return kwargs[name]  # type: ignore[no-any-return]  # the same
         if parameter.default is parameter.empty:
             signature.bind(*args, **kwargs)  # raises what the call itself would
-        return hashable(parameter.default)
+        return parameter.default  # type: ignore[no-any-return]  # the same
 
     return find

@@ -3,10 +3,11 @@
 1. Whatever can change a breaker's state is in this file, which is why it is long.
 2. Time arrives as ``now`` (monotonic seconds), chance as ``u`` in [0, 1).
 3. Methods return what happened; telling anyone is the shell's work.
-4. Callers take turns (the shell's lock), with one exception: while a standing
+4. Callers take turns (the shell's lock), with two exceptions: while a standing
    permit is there, calls take it as it is and raise `calls`, and a success that ends
    within ``permit.since <= now < permit.until`` raises `successes` and is done. The
-   permit's span is chosen so that no such success could change anything else.
+   permit's span is chosen so that no such success could change anything else. And while
+   `shut` is there, a call within its span is rejected by raising its tally.
 
 ::
 
@@ -34,6 +35,7 @@ from resilient._core.breaker.values import (
     Moved,
     Permit,
     Refusal,
+    Shut,
     Transition,
     Why,
     WouldOpen,
@@ -52,10 +54,10 @@ class BreakerCore:
     """The state machine of one breaker, or of one key of a keyed one."""
 
     __slots__ = (
-        "_by_count", "_by_time", "_failures", "_first", "_generation", "_ignored", "_open_for",
-        "_open_until", "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_row",
-        "_rule", "_run", "_seen", "_slow", "_state", "_told", "_why", "calls", "key", "rejections",
-        "standing", "successes", "transitions",
+        "_by_count", "_by_time", "_failures", "_first", "_generation", "_ignored", "_opened",
+        "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_rejected", "_row", "_rule", "_run",
+        "_seen", "_slow", "_state", "_told", "calls", "key", "retired", "shut", "standing",
+        "successes", "transitions", "void",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,8 @@ class BreakerCore:
         self._rule, self.key = rule, key
         self.calls, self.successes = Tally(), Tally()
         self.standing: Permit | None = None
+        self.shut: Shut | None = None
+        self.retired = False  # it was one key's, and another has its place now
         self._generation = self._run = 0
         self._told = False
         self._probing: dict[Permit, None] = {}
@@ -81,12 +85,12 @@ class BreakerCore:
 
     def renew(self, now: float, u: float, initial: BreakerState) -> None:
         """Start as new; what is still running counts nothing any more."""
-        if self.standing is not None:
-            self.standing.until = -math.inf  # late results must ask
+        self.end_span()
         self.calls.zero()
         self.successes.zero()
         self._failures = self._slow = self._ignored = self._opened = 0
-        self.rejections: dict[BreakerState, int] = {}  # by the state that rejected
+        self.void = 0  # counted in `calls`, and then not made
+        self._rejected: dict[BreakerState, Tally] = {}  # by the state that rejected
         self.transitions: dict[BreakerState, int] = {}  # by the state that was entered
         self._row = 0
         self._first = self._generation + 1
@@ -101,7 +105,7 @@ class BreakerCore:
         moves: list[Moved] = []
         if self._state is S.HALF_OPEN:
             self._expire_leases(now, u, moves)
-        if self._state is S.OPEN and now >= self._open_until:
+        if self._state is S.OPEN and now >= self._shut().until:
             moves.append(self._move(S.HALF_OPEN, Why("cooldown_over", 0, 0), u))
         match self._state:
             case S.CLOSED | S.METRICS_ONLY:
@@ -109,15 +113,16 @@ class BreakerCore:
                 self.calls.up()
                 return self.standing, moves
             case S.DISABLED:
-                return Permit(self._generation, recorded=False), moves
+                return Permit(self, self._generation, recorded=False), moves
             case S.HALF_OPEN if len(self._probing) + self._probe_done < self._rule.probes:
-                permit = Permit(self._generation, lease_at=now + self._rule.probe_lease)
+                permit = Permit(self, self._generation, lease_at=now + self._rule.probe_lease)
                 self._probing[permit] = None
                 self.calls.up()
                 return permit, moves
-        self.rejections[self._state] = self.rejections.get(self._state, 0) + 1
-        why = self._why if self._state is S.OPEN else None
-        return Refusal(self._left(now), self._state.value, why), moves
+        self._tally_of(self._state).up()
+        if self.shut is None:
+            return Refusal(None, self._state.value, None), moves
+        return Refusal(self.shut.left(now), self.shut.reason, self.shut.why), moves
 
     def settle(
         self, permit: Permit, verdict: Verdict, now: float, u: float, lasted: float = 0.0
@@ -159,6 +164,13 @@ class BreakerCore:
         """The state; OPEN reads as OPEN until a call comes, however long ago the cooldown ended."""
         return self._state
 
+    @property
+    def rejections(self) -> dict[BreakerState, int]:
+        """How many calls were rejected, by the state that rejected them."""
+        return {
+            state: count for state, tally in self._rejected.items() if (count := tally.read())
+        }
+
     def healthy(self, now: float) -> bool:
         """Closed, and no failure in the window; without a window, no run of failures."""
         self._roll(self._tick(now))
@@ -169,7 +181,20 @@ class BreakerCore:
     def in_flight(self) -> int:
         """Calls that have not ended. Ends are read before starts, so that it is never negative."""
         ended = self.successes.read() + self._failures + self._ignored
-        return self.calls.read() - ended
+        return self.calls.read() - self.void - ended
+
+    def retire(self) -> bool:
+        """Let nobody in any more, if nobody is in.
+
+        A call that takes the standing permit without a turn looks at `retired` after it was
+        counted: so either it is seen here, or it sees.
+        """
+        self.retired = True
+        if self.in_flight():
+            self.retired = False
+        else:
+            self.standing = None  # and so nothing holds it
+        return self.retired
 
     def stats(self, name: str, now: float) -> BreakerStats:
         """A snapshot."""
@@ -177,7 +202,7 @@ class BreakerCore:
         self._roll(now)
         successes = self.successes.read()
         ended = successes + self._failures + self._ignored
-        calls = self.calls.read()
+        calls = self.calls.read() - self.void
         inside = self._calls_in_window()
         known = inside >= max(1, self._rule.minimum) and self._state in COUNTING
         return BreakerStats(
@@ -189,14 +214,14 @@ class BreakerCore:
             failures=self._failures,
             slow=self._slow,
             ignored=self._ignored,
-            rejected=sum(self.rejections.values()),
+            rejected=sum(tally.read() for tally in self._rejected.values()),
             in_flight=calls - ended,
             failure_rate=self._bad_in_window() / inside if known else None,
             slow_rate=self._slow_in_window() / inside
             if known and self._rule.slow is not None
             else None,
             opened=self._opened,
-            retry_after=self._left(now),
+            retry_after=None if self.shut is None else self.shut.left(now),
         )
 
     # The rules.
@@ -272,8 +297,7 @@ class BreakerCore:
 
     def _move(self, state: BreakerState, why: Why, u: float) -> Transition:
         old = self._state
-        if self.standing is not None:
-            self.standing.until = -math.inf  # late results must ask
+        self.end_span()
         if old is not state:
             self.transitions[state] = self.transitions.get(state, 0) + 1
         self._begin(state, why, u)
@@ -281,12 +305,11 @@ class BreakerCore:
 
     def _begin(self, state: BreakerState, why: Why, u: float) -> None:
         """A new generation, with nothing remembered but how often in a row it opened."""
-        self._state, self._why = state, why
+        self._state, self.shut = state, None
         self._generation += 1
         self._run = self._probe_done = self._probe_bad = self._probe_slow = 0
         self._probing = {}
         self._told = False
-        self._open_until = self._open_for = 0.0
         if self._by_count is not None:
             self._by_count.clear()
         elif self._by_time is not None:
@@ -294,12 +317,22 @@ class BreakerCore:
         if state is S.OPEN:
             self._row += 1
             self._opened += why.watch != "initial"
-            self._open_for = self._rule.cooldown(self._row, u)
-            self._open_until = self._seen + self._open_for
+            rest = self._rule.cooldown(self._row, u)
+            self.shut = Shut(
+                state.value, why, self._seen, self._seen + rest, rest, self._tally_of(state)
+            )
+        elif state is S.FORCED_OPEN:
+            tally = self._tally_of(state)
+            self.shut = Shut(state.value, None, -math.inf, math.inf, math.inf, tally)
         elif state is S.CLOSED:
             self._row = 0
-        self.standing = Permit(self._generation) if state in COUNTING else None
+        self.standing = Permit(self, self._generation) if state in COUNTING else None
         self._span()
+
+    def end_span(self) -> None:
+        """Let the next success ask, however late it comes."""
+        if self.standing is not None:
+            self.standing.until = -math.inf
 
     def _span(self) -> None:
         """Choose the time in which a plain success can change nothing but the counts.
@@ -322,15 +355,6 @@ class BreakerCore:
         ):
             permit.since, permit.until = window.since, window.until
 
-    def _left(self, now: float) -> float | None:
-        """What is left of the cooldown, so that ``now + left`` is not before its end."""
-        if self._state is not S.OPEN:
-            return None
-        left = max(0.0, self._open_until - now)
-        while now + left < self._open_until:
-            left = math.nextafter(left, math.inf)
-        return min(left, self._open_for)
-
     # Counting.
 
     def _total(self, verdict: Verdict, *, slow: bool) -> None:
@@ -342,6 +366,12 @@ class BreakerCore:
         else:
             self._failures += 1
         self._slow += slow
+
+    def _tally_of(self, state: BreakerState) -> Tally:
+        tally = self._rejected.get(state)
+        if tally is None:
+            tally = self._rejected[state] = Tally()
+        return tally
 
     def _roll(self, now: float) -> None:
         if self._by_time is not None:
@@ -361,6 +391,10 @@ class BreakerCore:
         window = self._by_count or self._by_time
         return window.slow if window is not None else 0
 
+    def _shut(self) -> Shut:
+        assert self.shut is not None
+        return self.shut
+
     def _tick(self, now: float) -> float:
         """The time as the core takes it: a clock that steps back stood still."""
         back = self._seen - now
@@ -372,8 +406,9 @@ class BreakerCore:
         return self._seen
 
     def _shift(self, back: float, now: float) -> None:
-        rest = min(self._open_until - self._seen, self._open_for)
-        self._open_until = now + rest
+        if self._state is S.OPEN:
+            shut = self._shut()
+            shut.shift(now, min(shut.until - self._seen, shut.longest))
         for permit in self._probing:
             permit.lease_at -= back
         if self._by_time is not None:

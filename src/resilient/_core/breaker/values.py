@@ -6,7 +6,12 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from resilient._core.tally import Tally
+
+if TYPE_CHECKING:
+    from resilient._core.breaker.machine import BreakerCore
 
 
 class BreakerState(enum.Enum):
@@ -110,23 +115,67 @@ class Refusal:
     why: Why | None
 
 
+class Shut:
+    """The *standing* refusal of a state that rejects whoever calls: it serves every call.
+
+    It holds while ``since <= now < until``: a call then needs no more than to be counted,
+    ``next(rejected.ticks)``, and to be told what is `left`.
+    """
+
+    __slots__ = ("longest", "reason", "rejected", "since", "until", "why")
+
+    def __init__(  # noqa: PLR0917  # made in one place
+        self, reason: str, why: Why | None, since: float, until: float, longest: float, tally: Tally
+    ) -> None:
+        self.reason, self.why = reason, why
+        self.since, self.until = since, until
+        self.longest = longest  # the whole cooldown: what is left is never more
+        self.rejected = tally
+
+    def left(self, now: float) -> float | None:
+        """What is left of the cooldown, so that ``now + left`` is not before its end.
+
+        ``None`` where no time ends it.
+        """
+        until = self.until
+        if until == math.inf:
+            return None
+        left = until - now
+        while now + left < until:
+            left = math.nextafter(left, math.inf)
+        return min(left, self.longest) if left > 0.0 else 0.0
+
+    def shift(self, now: float, rest: float) -> None:
+        """The clock has stepped back to *now*: let the *rest* of the cooldown begin there."""
+        self.since, self.until = now, now + rest
+
+
 class Permit:
     """Leave to call. Compare `generation`; the rest is between the core and its shell.
 
     A *standing* permit serves every call of its generation. ``since`` and ``until``
-    bound the time in which a plain success needs no more than to be counted.
+    bound the time in which a plain success needs no more than to be counted, ``next(succeeded)``.
     """
 
-    __slots__ = ("generation", "lease_at", "recorded", "settled", "since", "until")
+    __slots__ = (
+        "core", "generation", "lease_at", "recorded", "settled", "since", "succeeded", "until",
+    )  # fmt: skip
 
     def __init__(
-        self, generation: int, *, recorded: bool = True, lease_at: float = math.inf
+        self,
+        core: BreakerCore,
+        generation: int,
+        *,
+        recorded: bool = True,
+        lease_at: float = math.inf,
     ) -> None:
+        self.core = core
         self.generation = generation
         self.recorded = recorded  # False: given in DISABLED
         self.lease_at = lease_at  # finite: a probe's
         self.settled = False  # only a probe's is settled, a standing permit serves many
         self.since = self.until = -math.inf
+        self.succeeded = core.successes.ticks
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class BreakerOfKey(Controls):
 
     def admit(self) -> Call:
         """Take leave for one call of this key; see `Breaker.admit`."""
-        return Call(self._breaker, self._breaker._enter(None, self._key), clock.now())
+        return Call(self._breaker, self._breaker.enter_of(self._key), clock.now())
 
     @property
     def state(self) -> BreakerState:
@@ -60,11 +60,11 @@ class BreakerOfKey(Controls):
 
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard`."""
-        return self._breaker._wrapper(fn, lambda _args, _kwargs: self._key)
+        return self._breaker.wrapper(fn, lambda *_args, **_kwargs: self._key)
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard_async`."""
-        return self._breaker._wrapper_async(fn, lambda _args, _kwargs: self._key)
+        return self._breaker.wrapper_async(fn, lambda *_args, **_kwargs: self._key)
 
     def adopt(self, name: str) -> None:
         """See `PolicyBase.adopt`."""

@@ -1,9 +1,8 @@
 """The breaker's shell: the core with a lock, a clock, dice and listeners.
 
 All that holds the lock is in this file, so that it can be seen at once that nothing of users
-runs under it. The wrappers are flat, since they run on every call that leaves the process: while
-the core has a standing permit, a call that succeeds within the permit's span is two ticks of
-a counter and two readings of the clock. Everything else goes through `_admit` and `_settle`.
+runs under it. What a healthy call does without it is in `wrappers`, and in `enter` and `enter_of`;
+everything else goes through `_admit` and `_settle`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Hashable
-from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar, final
 
 from resilient._core.breaker import (
@@ -26,11 +24,12 @@ from resilient._core.breaker import (
 from resilient._core.keys import Keys
 from resilient._core.matching import Verdict
 from resilient._policies.base import Call, PolicyBase
+from resilient._policies.breaker import wrappers
 from resilient._policies.breaker.controls import BreakerTallies, Controls, Settings
 from resilient._policies.breaker.of_key import BreakerOfKey
 from resilient._policies.deadline.cause import cut_by
 from resilient._runtime import clock, notify
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, CoroutineReturned, refuse_coroutine
 from resilient._runtime.keying import KeyOf, hashable, key_of
 from resilient.errors import CircuitOpen
 from resilient.events import CallRejected, Event, StateChanged, WouldHaveOpened
@@ -38,7 +37,6 @@ from resilient.events import CallRejected, Event, StateChanged, WouldHaveOpened
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Ticket = tuple[BreakerCore, Permit]
 TOTALS = ("calls", "successes", "failures", "slow", "ignored", "rejected", "opened")
 WORST = tuple(
     BreakerState(word)
@@ -62,9 +60,11 @@ class Breaker(PolicyBase, Controls):
         super().__init__(name)
         self._settings, self._future = settings, settings.initial
         slow = settings.rule.slow
-        self._slow = math.inf if slow is None else slow
+        self._quick = math.inf if slow is None else slow
+        if settings.on_result is not None:
+            self._quick = -math.inf  # every result must be judged
         self._hung_after = -math.inf if slow is None else slow
-        self._lost: deque[tuple[BreakerCore, Permit, Verdict]] = deque()
+        self._lost: deque[tuple[Permit, Verdict]] = deque()
         self._gone: dict[str, int] = dict.fromkeys(TOTALS, 0)
         self._gone_tallies = BreakerTallies({}, {})
         self._only = self._new_core(None) if settings.key is None else None
@@ -74,6 +74,7 @@ class Breaker(PolicyBase, Controls):
                 settings.max_keys,
                 idle=lambda core: not core.in_flight(),
                 healthy=lambda core: core.healthy(clock.now()),
+                retire=BreakerCore.retire,
             )
         self.list_me()
 
@@ -88,30 +89,30 @@ class Breaker(PolicyBase, Controls):
         """
         return Call(
             self,
-            self._enter(self._unkeyed("admit(), or `with policy.of(key):`"), None),
+            self._admit(self._unkeyed("admit(), or `with policy.of(key):`"), None),
             clock.now(),
         )
 
     def close_call(
-        self, ticket: Ticket, began: float, error: BaseException | None, said: str | None
+        self, ticket: Permit, began: float, error: BaseException | None, said: str | None
     ) -> None:
         """See `Call.close`."""
         if said is not None:
             verdict = Verdict.FAILURE if said == "fail" else Verdict.IGNORED
         elif error is not None:
-            self._raised(*ticket, error, began)
+            self.raised(ticket, error, began)
             return
         else:
             verdict = Verdict.SUCCESS
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
-            self._lost.append((*ticket, verdict))
+            self._lost.append((ticket, verdict))
             return
         now = clock.now()
-        self._settle(*ticket, verdict, now, now - began)
+        self._settle(ticket, verdict, now, now - began)
 
-    def lose_call(self, ticket: Ticket) -> None:
+    def lose_call(self, ticket: Permit) -> None:
         """See `Bracket.lose_call`; the place is given back before anybody is judged, or looks."""
-        self._lost.append((*ticket, Verdict.IGNORED))
+        self._lost.append((ticket, Verdict.IGNORED))
 
     # State.
 
@@ -177,72 +178,82 @@ class Breaker(PolicyBase, Controls):
             if self._keys is not None:
                 self._keys.clear()
 
+    def clock_changed(self) -> None:
+        """See `PolicyBase.clock_changed`: the next success has to ask."""
+        with self._lock:
+            for core in self._cores():
+                core.end_span()
+
     # Wrappers.
 
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard`."""
-        return self._wrapper(fn, self._finder(fn))
+        return self.wrapper(fn, self._finder(fn))
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard_async`."""
-        return self._wrapper_async(fn, self._finder(fn))
+        return self.wrapper_async(fn, self._finder(fn))
+
+    def wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        """A bare wrapper for a sync function whose key is what *find* says."""
+        if self._only is not None and self._quick == math.inf:
+            return wrappers.plain(self, self._only, fn)
+        return wrappers.timed(self, self._only or self._nobody(), fn, find, self._quick)
+
+    def wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        """A bare wrapper for an async function whose key is what *find* says."""
+        if self._only is not None and self._quick == math.inf:
+            return wrappers.plain_async(self, self._only, fn)
+        return wrappers.timed_async(self, self._only or self._nobody(), fn, find, self._quick)
 
     def _finder(self, fn: AnyFunction) -> KeyOf | None:
         return None if self._settings.key is None else key_of(self._settings.key, fn)
 
-    def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        only, slow, unwanted = self._only, self._slow, self._settings.on_result
+    def _nobody(self) -> BreakerCore:
+        """A core that never has a permit: that of no key."""
+        return BreakerCore(self._settings.rule, 0.0, 0.0, BreakerState.DISABLED)
 
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            if only is not None and (permit := only.standing) is not None:
-                core = only
-                core.calls.up()
-            else:
-                core, permit = self._enter(only, None if find is None else find(args, kwargs))
-            began = clock.now()
-            try:
-                result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
-            except BaseException as error:
-                self._raised(core, permit, error, began)
-                raise
-            ended = clock.now()
-            if permit.since <= ended < permit.until and ended - began <= slow and unwanted is None:
-                core.successes.up()
-            else:
-                self._returned(core, permit, result, ended, ended - began)
-            return result
+    # What the wrappers ask.
 
-        return guarded
+    def refuse(self, fn: AnyFunction, permit: Permit, result: object) -> None:
+        """End a call whose sync function returned a coroutine, and say what to write."""
+        try:
+            refuse_coroutine(fn, result)
+        except CoroutineReturned as error:
+            self.raised(permit, error, 0.0)
+            raise
 
-    def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        only, slow, unwanted = self._only, self._slow, self._settings.on_result
+    def enter_of(self, key: Hashable) -> Permit:
+        """Admit one call of *key*, or raise; while it is closed, without a turn."""
+        keys = self._keys
+        assert keys is not None
+        try:
+            slot = keys.slots.get(key)
+        except TypeError:
+            hashable(key)  # says it better
+            raise
+        if slot is not None and (permit := (core := slot.state).standing) is not None:
+            slot.used = next(keys.uses)
+            next(core.calls.ticks)
+            if not core.retired:
+                return permit
+            with self._lock:
+                core.void += 1
+        return self._admit(None, key)
 
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            if only is not None and (permit := only.standing) is not None:
-                core = only
-                core.calls.up()
-            else:
-                core, permit = self._enter(only, None if find is None else find(args, kwargs))
-            began = clock.now()
-            try:
-                result = await fn(*args, **kwargs)
-            except BaseException as error:
-                self._raised(core, permit, error, began)
-                raise
-            ended = clock.now()
-            if permit.since <= ended < permit.until and ended - began <= slow and unwanted is None:
-                core.successes.up()
-            else:
-                self._returned(core, permit, result, ended, ended - began)
-            return result
-
-        return guarded
+    def enter(self, core: BreakerCore) -> Permit:
+        """Admit one call to *core*, or raise; while it is open, without a turn."""
+        shut = core.shut
+        if shut is not None and not notify.listening:
+            now = clock.now()
+            if shut.since <= now < shut.until:
+                next(shut.rejected.ticks)
+                raise CircuitOpen(self._name or self.kind, shut.left(now), shut.reason, shut.why)
+        return self._admit(core, None)
 
     # Steps of the core, under the lock; what they changed is told after it.
 
-    def _enter(self, core: BreakerCore | None, key: Hashable) -> Ticket:
+    def _admit(self, core: BreakerCore | None, key: Hashable) -> Permit:
         """Admit one call to *core*, or to that of *key*, or raise."""
         u, now = self._settings.cooldown.draw(), clock.now()
         with self._lock:
@@ -259,16 +270,14 @@ class Breaker(PolicyBase, Controls):
             self.outbox.deliver()
         except BaseException:  # a listener was interrupted: the call will not be made
             if not isinstance(answer, Refusal):
-                self._lost.append((core, answer, Verdict.IGNORED))
+                self._lost.append((answer, Verdict.IGNORED))
             raise
         if isinstance(answer, Refusal):
             raise CircuitOpen(self.name, answer.retry_after, answer.reason, answer.why)
-        return core, answer
+        return answer
 
-    def _settle(
-        self, core: BreakerCore, permit: Permit, verdict: Verdict, now: float, lasted: float
-    ) -> None:
-        u = self._settings.cooldown.draw()
+    def _settle(self, permit: Permit, verdict: Verdict, now: float, lasted: float) -> None:
+        core, u = permit.core, self._settings.cooldown.draw()
         with self._lock:
             self._drain(now)
             moved = core.settle(permit, verdict, now, u, lasted)
@@ -277,20 +286,18 @@ class Breaker(PolicyBase, Controls):
         if moved is not None:
             self.outbox.deliver()
 
-    def _returned(
-        self, core: BreakerCore, permit: Permit, result: object, now: float, lasted: float
-    ) -> None:
+    def returned(self, permit: Permit, result: object, now: float, lasted: float) -> None:
+        """End a call that returned."""
         verdict = Verdict.IGNORED  # if the predicate is interrupted
         try:
             verdict = self._settings.verdict(result)
         finally:
-            self._settle(core, permit, verdict, now, lasted)
+            self._settle(permit, verdict, now, lasted)
 
-    def _raised(
-        self, core: BreakerCore, permit: Permit, error: BaseException, began: float
-    ) -> None:
+    def raised(self, permit: Permit, error: BaseException, began: float) -> None:
+        """End a call that raised; *began* matters where slow calls are watched for."""
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
-            self._lost.append((core, permit, Verdict.IGNORED))
+            self._lost.append((permit, Verdict.IGNORED))
             return
         now = clock.now()
         verdict = Verdict.IGNORED  # cancelled, or a predicate is interrupted
@@ -300,13 +307,13 @@ class Breaker(PolicyBase, Controls):
             elif now - began > self._hung_after and cut_by(error) is not None:
                 verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
         finally:
-            self._settle(core, permit, verdict, now, now - began)
+            self._settle(permit, verdict, now, now - began)
 
     def _drain(self, now: float) -> None:
         """Settle the calls that ended where no lock could be taken."""
         while self._lost:
-            core, permit, verdict = self._lost.popleft()
-            moved = core.settle(permit, verdict, now, self._settings.cooldown.draw())
+            permit, verdict = self._lost.popleft()
+            moved = (core := permit.core).settle(permit, verdict, now, self._settings.cooldown.draw())
             if moved is not None and notify.listening:
                 self.outbox.put(self._event(core, moved))
 
@@ -351,6 +358,7 @@ class Breaker(PolicyBase, Controls):
         stats = gone.stats("", clock.now())
         for total in TOTALS:
             self._gone[total] += getattr(stats, total)
+        self._gone["calls"] -= stats.in_flight  # of one that came too late: it is counted elsewhere
         self._gone_tallies.add(gone)
 
     def _cores(self) -> list[BreakerCore]:

@@ -23,7 +23,7 @@ from resilient._policies.retry.run import Run, Within
 from resilient._policies.retry.strategies import WaitRule
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
-from resilient._runtime.keying import Arguments, Key, key_of
+from resilient._runtime.keying import Key, hashable, key_of
 from resilient.events import RetryGaveUp, RetryScheduled
 
 MAX_KEYS = 1024
@@ -128,7 +128,7 @@ class Retry(PolicyBase):
 
         def retrying(*args: Any, **kwargs: Any) -> Any:
             began = clock.now()
-            budget = self.begin(began, None if budget_of is None else budget_of(args, kwargs))
+            budget = self.begin(began, None if budget_of is None else budget_of(*args, **kwargs))
             if not simple:
                 return self._full(Run(self, fn, args, kwargs, began, budget))
             try:
@@ -157,7 +157,7 @@ class Retry(PolicyBase):
 
         async def retrying(*args: Any, **kwargs: Any) -> Any:
             began = clock.now()
-            budget = self.begin(began, None if budget_of is None else budget_of(args, kwargs))
+            budget = self.begin(began, None if budget_of is None else budget_of(*args, **kwargs))
             if not simple:
                 return await self._full_async(Run(self, fn, args, kwargs, began, budget))
             try:
@@ -269,12 +269,12 @@ class Retry(PolicyBase):
 
     def _budget_of(
         self, fn: AnyFunction
-    ) -> Callable[[Arguments, Mapping[str, Any]], RetryBudget | None] | None:
+    ) -> Callable[..., RetryBudget | None] | None:
         settings = self._settings
         if settings.key is None:
             return None
         find = key_of(settings.key, fn)
-        return lambda args, kwargs: self._keyed_budget(find(args, kwargs))
+        return lambda *args, **kwargs: self._keyed_budget(hashable(find(*args, **kwargs)))
 
     def _keyed_budget(self, key: Hashable) -> RetryBudget | None:
         if (model := self._settings.budget) is None:

@@ -123,7 +123,7 @@ class SingleFlight(PolicyBase):
         find = self._finder(fn)
 
         def flying(*args: Any, **kwargs: Any) -> Any:
-            return self._fly(find(args, kwargs), functools.partial(fn, *args, **kwargs))
+            return self._fly(find(*args, **kwargs), functools.partial(fn, *args, **kwargs))
 
         return flying
 
@@ -132,15 +132,18 @@ class SingleFlight(PolicyBase):
         find = self._finder(fn)
 
         async def flying(*args: Any, **kwargs: Any) -> Any:
-            return await self._fly_async(find(args, kwargs), functools.partial(fn, *args, **kwargs))
+            return await self._fly_async(
+                find(*args, **kwargs), functools.partial(fn, *args, **kwargs)
+            )
 
         return flying
 
     def _finder(self, fn: AnyFunction) -> KeyOf:
         if self._key is not None:
-            return key_of(self._key, fn)
+            find = key_of(self._key, fn)
+            return lambda *args, **kwargs: hashable(find(*args, **kwargs))
         function = innermost(fn)
-        return lambda args, kwargs: arguments_key(function, args, kwargs)
+        return lambda *args, **kwargs: arguments_key(function, args, kwargs)
 
     # In async code.
 
