@@ -11,7 +11,8 @@
     └── DeadlineExceeded         also a TimeoutError; `started` says whether the call was made
 
 The fields are the arguments, the sentence is made when somebody looks: so an
-error is cheap to raise and survives ``copy`` and ``pickle`` as it is.
+error is cheap to raise and survives ``copy`` and ``pickle`` as it is. Most of what a rejection
+costs is its error, which is why the fields of `Rejected` are slots.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def _seconds(value: float) -> str:
 class ResilienceError(Exception):
     """The root: everything that this library raises by its own decision."""
 
+    __slots__ = ()
+
 
 class Rejected(ResilienceError):  # noqa: N818  # named for what happened
     """A policy did not make the call it guards.
@@ -48,6 +51,7 @@ class Rejected(ResilienceError):  # noqa: N818  # named for what happened
         why: what led to it, for people; its ``str`` stands in the message.
     """
 
+    __slots__ = ("policy", "reason", "retry_after", "why")  # a dict would double its cost
     _what = "rejected"
 
     def __init__(
@@ -57,7 +61,8 @@ class Rejected(ResilienceError):  # noqa: N818  # named for what happened
         reason: str = "rejected",
         why: object = None,
     ) -> None:
-        super().__init__(policy, retry_after, reason, why)
+        if len(self.args) != 4:  # noqa: PLR2004  # the fields; some came by keyword, or not at all
+            self.args = (policy, retry_after, reason, why)
         self.policy = policy
         self.retry_after = retry_after
         self.reason = reason
@@ -84,6 +89,8 @@ class CircuitOpen(Rejected):
     ``retry_after`` is what is left of the cooldown, ``None`` for the other two.
     """
 
+    __slots__ = ()
+
     def _headline(self) -> str:
         return "circuit " + self.reason.replace("_", " ").replace("half open", "half-open")
 
@@ -99,6 +106,7 @@ class CircuitOpen(Rejected):
 class BulkheadFull(Rejected):
     """No place was free, and the queue was full or the wait too long."""
 
+    __slots__ = ()
     _what = "bulkhead full"
 
 
@@ -106,6 +114,7 @@ class BulkheadFull(Rejected):
 class RateLimited(Rejected):
     """The rate is used up for longer than the call may wait."""
 
+    __slots__ = ()
     _what = "rate limited"
 
 
@@ -113,6 +122,7 @@ class RateLimited(Rejected):
 class Overloaded(Rejected):
     """An adaptive limit or a throttle sheds load."""
 
+    __slots__ = ()
     _what = "overloaded"
 
 

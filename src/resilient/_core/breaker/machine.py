@@ -7,7 +7,7 @@
    permit is there, calls take it as it is and raise `calls`, and a success that ends
    within ``permit.since <= now < permit.until`` raises `successes` and is done. The
    permit's span is chosen so that no such success could change anything else. And while
-   `shut` is there, a call within its span is rejected by raising its tally.
+   `shut` is there, a call before ``shut.holds_until`` is rejected by raising its tally.
 
 ::
 
@@ -85,7 +85,7 @@ class BreakerCore:
 
     def renew(self, now: float, u: float, initial: BreakerState) -> None:
         """Start as new; what is still running counts nothing any more."""
-        self.end_span()
+        self._end_span()
         self.calls.zero()
         self.successes.zero()
         self._failures = self._slow = self._ignored = self._opened = 0
@@ -297,7 +297,7 @@ class BreakerCore:
 
     def _move(self, state: BreakerState, why: Why, u: float) -> Transition:
         old = self._state
-        self.end_span()
+        self._end_span()
         if old is not state:
             self.transitions[state] = self.transitions.get(state, 0) + 1
         self._begin(state, why, u)
@@ -318,18 +318,21 @@ class BreakerCore:
             self._row += 1
             self._opened += why.watch != "initial"
             rest = self._rule.cooldown(self._row, u)
-            self.shut = Shut(
-                state.value, why, self._seen, self._seen + rest, rest, self._tally_of(state)
-            )
+            self.shut = Shut(state.value, why, self._seen + rest, rest, self._tally_of(state))
         elif state is S.FORCED_OPEN:
-            tally = self._tally_of(state)
-            self.shut = Shut(state.value, None, -math.inf, math.inf, math.inf, tally)
+            self.shut = Shut(state.value, None, math.inf, math.inf, self._tally_of(state))
         elif state is S.CLOSED:
             self._row = 0
         self.standing = Permit(self, self._generation) if state in COUNTING else None
         self._span()
 
-    def end_span(self) -> None:
+    def ask_again(self) -> None:
+        """Let the next call take its turn: the clock may have stepped back."""
+        self._end_span()
+        if self.shut is not None:
+            self.shut.holds_until = -math.inf
+
+    def _end_span(self) -> None:
         """Let the next success ask, however late it comes."""
         if self.standing is not None:
             self.standing.until = -math.inf

@@ -118,36 +118,37 @@ class Refusal:
 class Shut:
     """The *standing* refusal of a state that rejects whoever calls: it serves every call.
 
-    It holds while ``since <= now < until``: a call then needs no more than to be counted,
-    ``next(rejected.ticks)``, and to be told what is `left`.
+    It stands while ``now < holds_until``: a call then needs no more than to be counted,
+    ``next(rejected)``, and to be told what is `left`.
     """
 
-    __slots__ = ("longest", "reason", "rejected", "since", "until", "why")
+    __slots__ = ("holds_until", "longest", "reason", "rejected", "until", "why")
 
-    def __init__(  # noqa: PLR0917  # made in one place
-        self, reason: str, why: Why | None, since: float, until: float, longest: float, tally: Tally
+    def __init__(
+        self, reason: str, why: Why | None, until: float, longest: float, tally: Tally
     ) -> None:
         self.reason, self.why = reason, why
-        self.since, self.until = since, until
+        self.until = self.holds_until = until
         self.longest = longest  # the whole cooldown: what is left is never more
-        self.rejected = tally
+        self.rejected = tally.ticks
 
     def left(self, now: float) -> float | None:
         """What is left of the cooldown, so that ``now + left`` is not before its end.
 
         ``None`` where no time ends it.
         """
-        until = self.until
-        if until == math.inf:
-            return None
-        left = until - now
-        while now + left < until:
+        left = self.until - now
+        if left >= self.longest:
+            return None if left == math.inf else self.longest
+        if left <= 0.0:
+            return 0.0
+        while now + left < self.until:
             left = math.nextafter(left, math.inf)
-        return min(left, self.longest) if left > 0.0 else 0.0
+        return left
 
     def shift(self, now: float, rest: float) -> None:
         """The clock has stepped back to *now*: let the *rest* of the cooldown begin there."""
-        self.since, self.until = now, now + rest
+        self.until = self.holds_until = now + rest
 
 
 class Permit:
@@ -155,6 +156,8 @@ class Permit:
 
     A *standing* permit serves every call of its generation. ``since`` and ``until``
     bound the time in which a plain success needs no more than to be counted, ``next(succeeded)``.
+    Before ``since`` there are only readings of several threads out of order, unless the clock
+    steps back: then `BreakerCore.ask_again`.
     """
 
     __slots__ = (

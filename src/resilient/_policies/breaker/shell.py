@@ -1,8 +1,8 @@
 """The breaker's shell: the core with a lock, a clock, dice and listeners.
 
 All that holds the lock is in this file, so that it can be seen at once that nothing of users
-runs under it. What a healthy call does without it is in `wrappers`, and in `enter` and `enter_of`;
-everything else goes through `_admit` and `_settle`.
+runs under it. What a healthy call does without it is in `wrappers`, and in `enter_of` and `rejection`;
+everything else goes through `enter` and `_settle`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from resilient._core.breaker import (
     Moved,
     Permit,
     Refusal,
+    Shut,
     Transition,
 )
 from resilient._core.keys import Keys
@@ -87,11 +88,8 @@ class Breaker(PolicyBase, Controls):
             CircuitOpen: the breaker does not let it through.
             TypeError: the breaker is keyed; write ``.of(key).admit()``.
         """
-        return Call(
-            self,
-            self._admit(self._unkeyed("admit(), or `with policy.of(key):`"), None),
-            clock.now(),
-        )
+        core = self._unkeyed("admit(), or `with policy.of(key):`")
+        return Call(self, self.enter(core, None), clock.now())
 
     def close_call(
         self, ticket: Permit, began: float, error: BaseException | None, said: str | None
@@ -179,10 +177,10 @@ class Breaker(PolicyBase, Controls):
                 self._keys.clear()
 
     def clock_changed(self) -> None:
-        """See `PolicyBase.clock_changed`: the next success has to ask."""
+        """See `PolicyBase.clock_changed`."""
         with self._lock:
             for core in self._cores():
-                core.end_span()
+                core.ask_again()
 
     # Wrappers.
 
@@ -224,7 +222,7 @@ class Breaker(PolicyBase, Controls):
             raise
 
     def enter_of(self, key: Hashable) -> Permit:
-        """Admit one call of *key*, or raise; while it is closed, without a turn."""
+        """Admit one call of *key*, or raise; while its breaker is closed, without a turn."""
         keys = self._keys
         assert keys is not None
         try:
@@ -239,21 +237,19 @@ class Breaker(PolicyBase, Controls):
                 return permit
             with self._lock:
                 core.void += 1
-        return self._admit(None, key)
+        return self.enter(None, key)
 
-    def enter(self, core: BreakerCore) -> Permit:
-        """Admit one call to *core*, or raise; while it is open, without a turn."""
-        shut = core.shut
-        if shut is not None and not notify.listening:
-            now = clock.now()
-            if shut.since <= now < shut.until:
-                next(shut.rejected.ticks)
-                raise CircuitOpen(self._name or self.kind, shut.left(now), shut.reason, shut.why)
-        return self._admit(core, None)
+    def rejection(self, shut: Shut, now: float) -> CircuitOpen:
+        """What a call raises that *shut* rejects, without a turn."""
+        next(shut.rejected)
+        left = (until := shut.until) - now
+        exact = left < shut.longest and now + left >= until  # else rounding, or no time ends it
+        retry_after = left if exact else shut.left(now)
+        return CircuitOpen(self._name or "breaker", retry_after, shut.reason, shut.why)
 
     # Steps of the core, under the lock; what they changed is told after it.
 
-    def _admit(self, core: BreakerCore | None, key: Hashable) -> Permit:
+    def enter(self, core: BreakerCore | None, key: Hashable) -> Permit:
         """Admit one call to *core*, or to that of *key*, or raise."""
         u, now = self._settings.cooldown.draw(), clock.now()
         with self._lock:

@@ -1,11 +1,13 @@
 """The breaker's wrappers: they run on every call that leaves the process, so they are flat.
 
 While the core has a standing permit, a call that succeeds before ``permit.until`` is two ticks and
-one reading of the clock, or two where slow calls are watched for; everything else goes through the
-shell's `enter`, `raised` and `returned`. Each of the four says the same: sync or async, timed
-or not. A helper they might share would cost a Python call, a switch inside them 13 ns, each more
-than a tick. The clock may be read by ``until`` alone, since the seam takes a step back of the
-clock to `Breaker.clock_changed`, which ends the span.
+one reading of the clock, or two where slow calls are watched for. While it is shut, a rejection
+is a tick, a reading and an error, raised here because each frame that an error passes costs as
+much as a call. Everything else goes through the shell.
+
+The four say the same: sync or async, timed or not. A helper that they might share would be a Python
+call, and a switch inside them costs 13 ns, half a tick. What a step back of the clock would do to
+``until``, the seam takes to `Breaker.clock_changed`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from resilient._runtime import clock
+from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction
 
 if TYPE_CHECKING:
@@ -27,10 +29,16 @@ def plain(breaker: Breaker, only: BreakerCore, fn: AnyFunction) -> AnyFunction:
     started = only.calls.ticks
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if (permit := only.standing) is None:
-            permit = breaker.enter(only)
-        else:
+        if (permit := only.standing) is not None:
             next(started)
+        elif (
+            (shut := only.shut) is not None
+            and (now := clock.now()) < shut.holds_until
+            and not notify.listening
+        ):
+            raise breaker.rejection(shut, now)
+        else:
+            permit = breaker.enter(only, None)
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -52,10 +60,16 @@ def plain_async(breaker: Breaker, only: BreakerCore, fn: AnyFunction) -> AnyFunc
     started = only.calls.ticks
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        if (permit := only.standing) is None:
-            permit = breaker.enter(only)
-        else:
+        if (permit := only.standing) is not None:
             next(started)
+        elif (
+            (shut := only.shut) is not None
+            and (now := clock.now()) < shut.holds_until
+            and not notify.listening
+        ):
+            raise breaker.rejection(shut, now)
+        else:
+            permit = breaker.enter(only, None)
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:
@@ -82,10 +96,16 @@ def timed(
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if (permit := only.standing) is not None:
             next(started)
-        elif find is None:
-            permit = breaker.enter(only)
-        else:
+        elif find is not None:
             permit = breaker.enter_of(find(*args, **kwargs))
+        elif (
+            (shut := only.shut) is not None
+            and (now := clock.now()) < shut.holds_until
+            and not notify.listening
+        ):
+            raise breaker.rejection(shut, now)
+        else:
+            permit = breaker.enter(only, None)
         began = clock.now()
         try:
             result = fn(*args, **kwargs)
@@ -113,10 +133,16 @@ def timed_async(
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         if (permit := only.standing) is not None:
             next(started)
-        elif find is None:
-            permit = breaker.enter(only)
-        else:
+        elif find is not None:
             permit = breaker.enter_of(find(*args, **kwargs))
+        elif (
+            (shut := only.shut) is not None
+            and (now := clock.now()) < shut.holds_until
+            and not notify.listening
+        ):
+            raise breaker.rejection(shut, now)
+        else:
+            permit = breaker.enter(only, None)
         began = clock.now()
         try:
             result = await fn(*args, **kwargs)
