@@ -7,6 +7,9 @@
 4. Callers of `withdraw` and `left` take turns (the shell's lock). `deposit` needs
    none: it raises the tally of the present bucket, and a new bucket is one
    `append`.
+5. Which deposit a withdrawal is taken from matters when the next bucket begins or
+   expires. Until then, ``since <= now < quiet_until``, what is there is handed out as
+   tokens: ``next(tokens, LATE)`` takes one without a turn, and is `LATE` when none is left.
 
 The idea of deposits that expire is Finagle's ``RetryBudget``; tokens for retries
 are also in gRPC proposal A6 and in M. Brooker, "Fixing retries with token buckets
@@ -18,6 +21,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 from resilient._core.tally import Tally
@@ -28,6 +32,11 @@ WHOLE: Final = 1 - 1e-9
 
 MOST_BUCKETS: Final = 64
 """Thirteen are enough; the bound is for budgets from which nobody withdraws."""
+
+LATE: Final = object()
+"""What an iterator of tokens gives when none is left."""
+
+MOST_TOKENS: Final = 64
 
 OUT_OF_ORDER: Final = 1.0
 """Seconds by which the readings of several threads may arrive out of order."""
@@ -43,21 +52,24 @@ class BudgetRule:
 
 
 class Bucket:
-    """The deposits of one stretch of time."""
+    """The deposits of one stretch of time, ``next(ticks)`` each."""
 
-    __slots__ = ("add", "deposits", "since", "spent", "until")
+    __slots__ = ("deposits", "since", "spent", "ticks", "until")
 
     def __init__(self, since: float, until: float) -> None:
         self.since, self.until = since, until
         self.spent = 0.0
         self.deposits = Tally()
-        self.add = self.deposits.up
+        self.ticks = self.deposits.ticks
 
 
 class BudgetCore:
     """Deposits in buckets, and a log of what the reserve gave."""
 
-    __slots__ = ("_buckets", "_given", "_most", "_per", "_rule", "_seen", "_width", "present")
+    __slots__ = (
+        "_buckets", "_debt", "_given", "_issued", "_most", "_old", "_per", "_rule", "_seen", "_width",
+        "present", "quiet_until", "since", "tokens",
+    )  # fmt: skip
 
     def __init__(self, rule: BudgetRule, now: float) -> None:
         self._rule = rule
@@ -65,8 +77,16 @@ class BudgetCore:
         self._most = math.floor(max(1.0, reserve) + 1e-9) if reserve else 0
         self._width = rule.ttl * SHARE
         self._per = max(rule.ttl, 1 / rule.per_second) if reserve else rule.ttl
+        self.renew(now)
+
+    def renew(self, now: float) -> None:
+        """Start as new."""
         self._given: deque[float] = deque()
         self._seen = now
+        self._old = self._debt = 0.0  # what the old buckets hold; what is yet to be paid from any
+        self._issued = 0
+        self.tokens = repeat(None, 0)
+        self.since, self.quiet_until = now, -math.inf
         self.present = Bucket(now, now + self._width)
         self._buckets = deque([self.present], maxlen=MOST_BUCKETS)
 
@@ -75,16 +95,15 @@ class BudgetCore:
         bucket = self.present
         if not bucket.since <= now < bucket.until:
             bucket = self._turn(now)
-        bucket.add()
+        next(bucket.ticks)
 
     def withdraw(self, now: float) -> bool:
         """Take one retry, from the deposits first; False when nothing is left."""
-        have = self._expire(now)
-        if sum(amount for _, amount in have) >= WHOLE:
-            due = 1.0
-            for bucket, amount in have:
-                bucket.spent += (part := min(due, amount))
-                due -= part
+        balance = self._balance(now)
+        if balance >= WHOLE:
+            self._issued = min(MOST_TOKENS, math.floor(balance + 1 - WHOLE))
+            self.tokens = repeat(None, self._issued)
+            next(self.tokens)
             return True
         if len(self._given) < self._most:
             self._given.append(self._seen)
@@ -93,30 +112,44 @@ class BudgetCore:
 
     def left(self, now: float) -> float:
         """How many retries could be taken now."""
-        deposits = sum(amount for _, amount in self._expire(now))
-        return max(0.0, deposits) + self._most - len(self._given)
+        return max(0.0, self._balance(now)) + self._most - len(self._given)
 
     def untouched(self, now: float) -> bool:
         """Whether a new one would not differ: no deposit, and nothing of the reserve is out."""
-        deposits = self._expire(now)
-        return not self._given and not any(bucket.deposits.read() for bucket, _ in deposits)
+        self._balance(now)
+        return not self._given and not any(bucket.deposits.read() for bucket in self._buckets)
 
-    def _expire(self, now: float) -> list[tuple[Bucket, float]]:
-        """Drop what is too old; the buckets that are left, with what is in them."""
+    def _balance(self, now: float) -> float:
+        """What the deposits are worth; no token is out any more."""
+        self._debt += self._issued - len(list(self.tokens))  # late takers find none
+        self._issued = 0
         if now >= self._seen or self._seen - now > OUT_OF_ORDER:
             self._seen = now
         now = self._seen
-        self._date_back(now)
+        if not self.since <= now < self.quiet_until:
+            self._expire(now)
         while self._given and now - self._given[0] >= self._per:
             self._given.popleft()
+        return self._old + self._in(self.present) - self._debt
+
+    def _expire(self, now: float) -> None:
+        """Pay the debt from the oldest first, then drop what is too old."""
+        due, self._debt = self._debt, 0.0
+        for bucket in list(self._buckets):  # a copy: a deposit may append
+            bucket.spent += (part := min(due, self._in(bucket)))
+            due -= part
+        self._date_back(now)
         if now >= self.present.until:
             self._turn(now)
         while self._buckets[0].until <= now - self._rule.ttl:
             self._buckets.popleft()
-        return [
-            (bucket, self._rule.ratio * bucket.deposits.read() - bucket.spent)
-            for bucket in list(self._buckets)  # a copy: a deposit may append
-        ]
+        present = self.present
+        self.since = now
+        self.quiet_until = min(present.until, self._buckets[0].until + self._rule.ttl)
+        self._old = sum(self._in(one) for one in list(self._buckets) if one is not present)
+
+    def _in(self, bucket: Bucket) -> float:
+        return self._rule.ratio * bucket.deposits.read() - bucket.spent
 
     def _turn(self, now: float) -> Bucket:
         """Begin a bucket at *now*. Two threads may both do it: no harm."""
@@ -128,6 +161,7 @@ class BudgetCore:
         bucket = Bucket(now, now + self._width)
         self._buckets.append(bucket)  # before anybody finds it: so the deque is never empty
         self.present = bucket
+        self.quiet_until = -math.inf
         return bucket
 
     def _date_back(self, now: float) -> None:

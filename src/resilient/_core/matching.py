@@ -58,9 +58,12 @@ class Matcher:
 
 
 class Judge:
-    """The verdict on an error, by ``on``, ``ignore`` and what *known* says of a leaf."""
+    """The verdict on an error, by ``on``, ``ignore`` and what *known* says of a leaf.
 
-    __slots__ = ("_broken_is", "_ignore", "_known", "_on", "_tell", "_told")
+    *known* speaks of *known_types* only. Errors whose very type is in ``sure`` are failures.
+    """
+
+    __slots__ = ("_broken_is", "_ignore", "_known", "_on", "_tell", "_told", "sure")
 
     def __init__(
         self,
@@ -68,16 +71,24 @@ class Judge:
         ignore: object = (),
         *,
         known: Callable[[BaseException], Verdict | None],
+        known_types: tuple[type[BaseException], ...] = (BaseException,),
         tell: Callable[[object, Exception], None],
         broken: Verdict = Verdict.FAILURE,
     ) -> None:
         self._broken_is = broken
         self._on, self._ignore = Matcher("on", on), Matcher("ignore", ignore)
         self._known = known
+        special: tuple[type, ...] = (BaseExceptionGroup, *known_types)
+        plain = not (self._ignore.types or self._ignore.predicates)
+        self.sure = frozenset(
+            kind for kind in self._on.types if plain and not issubclass(kind, special)
+        )
         self._tell, self._told = tell, False
 
     def error(self, error: Exception) -> Verdict:
         """The verdict on a call that raised *error*."""
+        if type(error) in self.sure:
+            return Verdict.FAILURE  # as below, but at once
         try:
             if not isinstance(error, BaseExceptionGroup):
                 return self._leaf(error)
@@ -120,6 +131,11 @@ def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield from leaves(error)
         else:
             yield error
+
+
+def each(error: BaseException) -> Iterator[BaseException]:
+    """The leaves of a group; of any other error itself."""
+    return leaves(error) if isinstance(error, BaseExceptionGroup) else iter((error,))
 
 
 def _ask(predicate: Callable[..., object], value: object) -> bool:

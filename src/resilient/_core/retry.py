@@ -13,52 +13,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
 
 Reason = Literal["attempts", "deadline", "budget", "not_retryable", "stop"]
 REASONS: Final[tuple[Reason, ...]] = ("attempts", "deadline", "budget", "not_retryable", "stop")
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Try again after so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Do not try again."""
-
-    reason: Reason
-
-
-def decide(
-    *, attempt: int, attempts: int | None, stopped: bool, wait: float, left: float
-) -> Sleep | GiveUp:
-    """What to do after *attempt* (from 1) failed in a way that may be repeated.
+def why_not(
+    attempt: int, attempts: int | None, stopped: bool, wait: float, left: float  # noqa: FBT001
+) -> Reason | None:
+    """What speaks against another try after *attempt* (from 1) failed in a way that may be repeated.
 
     *wait* is what the strategy and the error ask for, *left* what remains of the deadline.
     """
     if attempts is not None and attempt >= attempts:
-        return GiveUp("attempts")
+        return "attempts"
     if stopped:
-        return GiveUp("stop")
-    if left <= wait:
-        return GiveUp("deadline")
-    return Sleep(wait)
+        return "stop"
+    return "deadline" if left <= wait else None
 
 
 def floor_of(errors: Iterator[BaseException] | tuple[BaseException | None, ...]) -> float:
     """The largest usable ``retry_after`` of *errors*; 0 if there is none."""
-    return max((_asked_by(error) for error in errors), default=0.0)
+    return max((asked_by(error) for error in errors), default=0.0)
 
 
-def _asked_by(error: BaseException | None) -> float:
+def asked_by(error: BaseException | None) -> float:
+    """The ``retry_after`` of *error*; 0 if it has none that is usable."""
     try:
         value = getattr(error, "retry_after", None)
     except Exception:  # noqa: BLE001  # a property that fails is an unusable value
+        return 0.0
+    if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0.0

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from resilient._core.matching import Verdict
 from resilient._runtime.decorate import CoroutineReturned
 from resilient.errors import DeadlineExceeded, Rejected
+
+
+KNOWN: Final = (Rejected, CoroutineReturned, DeadlineExceeded)
+"""The types that they know something of."""
 
 
 def known(error: BaseException) -> Verdict | None:

@@ -20,7 +20,7 @@ from resilient._core.matching import Judge
 from resilient._policies.backoff import Backoff, backoff
 from resilient._policies.breaker.controls import Settings
 from resilient._policies.breaker.shell import Breaker
-from resilient._policies.verdicts import known
+from resilient._policies.verdicts import KNOWN, known
 from resilient._runtime.keying import Key, check_key
 from resilient._runtime.notify import predicate_failed
 from resilient._typing import ErrorSpec
@@ -122,7 +122,7 @@ def breaker(
     settings = Settings(
         rule=rule,
         cooldown=_delays(cooldown),
-        judge=Judge(on, ignore, known=known, tell=predicate_failed),
+        judge=Judge(on, ignore, known=known, known_types=KNOWN, tell=predicate_failed),
         on_result=function("on_result", on_result),
         key=check_key(key),
         max_keys=whole("max_keys", max_keys),

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, text
 from resilient._core.checks import seconds as check_seconds
-from resilient._policies.deadline.block import KIND, Deadline, ambient, limit_of
+from resilient._policies.deadline.block import KIND, Deadline, ambient, innermost, limit_of
 from resilient._runtime.decorate import check_function, is_coroutine_function
 
 P = ParamSpec("P")
@@ -80,6 +80,12 @@ def remaining(at_most: Seconds = math.inf) -> float:
     if math.isinf(most):
         return 0.0
     raise found.exceeded(found.name, started=False)
+
+
+def left_here() -> float:
+    """Seconds that the deadline here leaves, negative when it has passed; ``inf`` without one."""
+    found = innermost()
+    return math.inf if found is None or found.hides else found.left()
 
 
 def not_expired(policy: str, now: float) -> Deadline | None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 KIND: Final = "deadline"
 ambient: ContextVar[Deadline | None] = ContextVar("resilient.deadline", default=None)
+innermost: Final = ambient.get
+"""What `ambient` holds. Bound once: to look up a method of an imported name costs as much as a tick."""
 _outbox = Outbox()
 expired_blocks: Final = Tally()
 """How many blocks of `deadline` were cut short, in the whole program."""

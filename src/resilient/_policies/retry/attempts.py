@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
-from resilient._core.retry import GiveUp, Sleep
-from resilient._policies.retry.run import Run, Within
+from resilient._policies.retry.run import Run, Within, link
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Attempt:
     def __init__(self, loop: Attempts, run: Run, last_error: BaseException | None) -> None:
         self._loop = loop
         self._unwanted = False
-        spent = loop.within - run.within_left() if loop.within < math.inf else 0.0
+        spent = 0.0 if run.within_left is None else loop.within - run.within_left()
         self._within = Within(run, loop.within, max(0.0, spent))
         self.number, self.waited, self.last_error = run.attempt, run.waited, last_error
 
@@ -69,12 +68,11 @@ class Attempt:
 class Attempts:
     """One repeated block: an iterator, sync and async, over its attempts."""
 
-    __slots__ = ("_entered", "_open", "_policy", "_run", "_step", "_yielded")
+    __slots__ = ("_entered", "_open", "_policy", "_run", "_yielded")
 
     def __init__(self, policy: Retry) -> None:
         self._policy = policy
         self._run: Run | None = None
-        self._step: Sleep | None = None  # what to do before the next attempt; None: there is none
         self._yielded: Attempt | None = None  # the attempt that is out and has not reported
         self._entered = self._open = False
 
@@ -89,19 +87,18 @@ class Attempts:
         return self
 
     def __next__(self) -> Attempt:
-        step = self._next_step(StopIteration)
-        if step is not None:
-            clock.sleep(step.seconds)
+        run = self._next(StopIteration)
+        if run is not None:
+            clock.sleep(run.waited)
         return self._attempt(StopIteration)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Attempt:
-        step = self._next_step(StopAsyncIteration)
-        if step is not None:
-            assert self._run is not None
-            await self._run.pause_async(step.seconds)
+        run = self._next(StopAsyncIteration)
+        if run is not None:
+            await run.pause_async(run.waited, run.last_error)
         return self._attempt(StopAsyncIteration)
 
     # The attempts report here.
@@ -114,7 +111,7 @@ class Attempts:
 
     def leave(self) -> None:
         """The block is over, and nothing follows."""
-        self._yielded, self._step, self._open = None, None, False
+        self._yielded, self._open = None, False
 
     def outcome(self, error: BaseException | None, *, unwanted: bool) -> bool:
         """How a block ended; true if its error is swallowed, because another attempt follows."""
@@ -122,32 +119,33 @@ class Attempts:
         assert run is not None
         self.leave()
         if error is not None and not isinstance(error, Exception):
-            run.link(error)
+            link(error, run.last_error)
             return False
         if not (unwanted and error is None) and not run.retryable(error, None):
             if error is None:
-                run.recovered()
+                run.recovered(None)
             else:
                 self._policy.gave_up("not_retryable", run.attempt, error)
             return False
-        step = run.step(error, None)
-        if isinstance(step, GiveUp):
-            self._policy.gave_up(step.reason, run.attempt, error)
+        reason = run.step(error, None)
+        if reason is not None:
+            self._policy.gave_up(reason, run.attempt, error)
             if error is not None:
-                run.note(step.reason, error)
+                run.note(reason, error)
             return False
-        self._step, self._open = step, True
+        self._open = True
         return error is not None
 
     # Inside.
 
-    def _next_step(self, stop: type[Exception]) -> Sleep | None:
+    def _next(self, stop: type[Exception]) -> Run | None:
+        """The run that waits before its next attempt, none before the first one."""
         if self._yielded is not None:
             raise RuntimeError("the attempt was not used: write `with attempt:` inside the loop")
         if self._run is not None:
             if not self._open:
                 raise stop
-            return self._step
+            return self._run
         began = clock.now()
         budget = self._policy.begin(began, None)
         self._run = Run(self._policy, _no_function, (), {}, began, budget)
@@ -160,11 +158,14 @@ class Attempts:
     def _attempt(self, stop: type[Exception]) -> Attempt:
         run = self._run
         assert run is not None
-        last = None if self._step is None else run.error_before
-        if self._step is not None and run.too_late():
-            self.leave()
-            run.give_up("deadline", run.error_before, None)  # raises it, unless it was a result
-            raise stop
+        last = None
+        if self._open:
+            last = run.error_before
+            if run.left() <= 0:
+                self.leave()
+                run.give_up("deadline", last, None)  # raises it, unless it was a result
+                raise stop
+            run.count()
         self._entered = False
         self._yielded = attempt = Attempt(self, run, last)
         return attempt

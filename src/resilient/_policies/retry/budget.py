@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from resilient._core.budget import BudgetCore, BudgetRule
+from resilient._core.budget import LATE, BudgetCore, BudgetRule
 from resilient._core.checks import Seconds, number, seconds
 from resilient._runtime import clock
 from resilient._runtime.locks import new_lock
@@ -47,9 +47,11 @@ class RetryBudget:
 
     def withdraw(self) -> bool:
         """Take one retry; false when the budget is used up."""
-        now = clock.now()
+        core, now = self.core, clock.now()
+        if core.since <= now < core.quiet_until and next(core.tokens, LATE) is not LATE:
+            return True
         with self._lock:
-            return self.core.withdraw(now)
+            return core.withdraw(now)
 
     @property
     def left(self) -> float:
@@ -69,7 +71,8 @@ class RetryBudget:
 
     def renew(self) -> None:
         """Start as new."""
-        self.core = BudgetCore(self.rule, clock.now())
+        with self._lock:
+            self.core.renew(clock.now())
 
     def __repr__(self) -> str:
         rule = self.rule

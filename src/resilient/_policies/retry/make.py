@@ -16,9 +16,11 @@ from resilient._policies.retry.shell import Retry, Settings
 from resilient._policies.retry.strategies import (
     is_async_strategy,
     is_retry_strategy,
+    stateful_wait,
     stop_rule,
     wait_rule,
 )
+from resilient._policies.verdicts import KNOWN
 from resilient._runtime.keying import Key, check_key
 from resilient._runtime.notify import predicate_failed
 from resilient._typing import ErrorSpec
@@ -109,6 +111,7 @@ def retry(
         strategy=strategy,  # type: ignore[arg-type]  # a retry_base is called with a state
         strategy_is_async=is_async_strategy(on),
         wait=wait_rule(wait),
+        stateful_wait=stateful_wait(wait),
         stop=stop_rule(stop),
         wait_or_stop=wait if stop is None else (wait, stop),
         within=most,
@@ -121,4 +124,10 @@ def retry(
 
 def _judge(on: object) -> Judge:
     named = Matcher("on", on).types
-    return Judge(on, known=retry_known(named), tell=predicate_failed, broken=Verdict.SUCCESS)
+    return Judge(
+        on,
+        known=retry_known(named),
+        known_types=KNOWN,
+        tell=predicate_failed,
+        broken=Verdict.SUCCESS,
+    )

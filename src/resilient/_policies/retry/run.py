@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from resilient._core.matching import Verdict, leaves
-from resilient._core.retry import GiveUp, Reason, Sleep, decide, floor_of
-from resilient._policies.deadline.ambient import current_deadline
+from resilient._core.matching import Verdict, each
+from resilient._core.retry import Reason, floor_of, why_not
+from resilient._policies.deadline.ambient import current_deadline, left_here
 from resilient._policies.deadline.block import Deadline
 from resilient._policies.deadline.cause import cut_by
 from resilient._policies.retry.strategies import ask_async, new_state, show_outcome
-from resilient._runtime import clock, loops
+from resilient._runtime import clock, loops, notify
 from resilient._runtime.decorate import CoroutineReturned, refuse_if_coroutine
 from resilient.errors import DeadlineExceeded, Rejected
 
@@ -39,23 +39,21 @@ MEANING: dict[Reason, str] = {
 }
 
 
+OTHERS_TURN: Final = 16
+"""A retry without a wait lets other tasks run before every so many-th attempt, lest a function that
+fails at once and never waits itself keep the loop; to let them run each time would cost ten times
+what the attempt does."""
+
+
 class Run:
     """The state of one call: how often it was tried, and what came of it."""
 
-    __slots__ = (
-        "_args",
-        "_began",
-        "_budget",
-        "_fn",
-        "_kwargs",
-        "_policy",
-        "_state",
-        "attempt",
-        "error_before",
-        "last_error",
-        "waited",
-        "within_left",
-    )
+    _state: tenacity.RetryCallState | None = None
+    attempt = 1
+    waited = 0.0
+    last_error: BaseException | None = None
+    error_before: Exception | None = None  # of the attempt just before this one
+    within_left: Callable[[], float] | None = None  # where no open deadline says it
 
     def __init__(  # noqa: PLR0917  # made in one place, on a path that has failed
         self,
@@ -66,20 +64,14 @@ class Run:
         began: float,
         budget: RetryBudget | None,
     ) -> None:
-        self._policy, self._budget = policy, budget
-        self._fn, self._args, self._kwargs = fn, args, kwargs
+        self.retry, self._budget = policy, budget
+        self.fn, self.args, self.kwargs = fn, args, kwargs
         self._began = began
-        self._state: tenacity.RetryCallState | None = None
-        self.attempt = 1
-        self.waited = 0.0
-        self.last_error: BaseException | None = None
-        self.error_before: Exception | None = None  # of the attempt just before this one
-        self.within_left: Callable[[], float] = _for_ever  # where no open deadline says it
 
     @property
     def policy(self) -> str:
         """The name of its policy."""
-        return self._policy.name
+        return self.retry.name
 
     # The loops.
 
@@ -87,12 +79,13 @@ class Run:
         """Go on from the outcome of an attempt."""
         try:
             while self.retryable(error, result):
-                step = self.step(error, result)
-                if isinstance(step, GiveUp):
-                    return self.give_up(step.reason, error, result)
-                clock.sleep(step.seconds)
-                if self.too_late():
-                    return self.give_up("deadline", error, result)
+                if (reason := self.step(error, result)) is not None:
+                    return self.give_up(reason, error, result)
+                if self.waited:
+                    clock.sleep(self.waited)
+                    if self.left() <= 0:
+                        return self.give_up("deadline", error, result)
+                self.count()
                 error, result = self.attempt_once()
             return self.end(error, result)
         finally:
@@ -102,12 +95,13 @@ class Run:
         """Go on from the outcome of an attempt."""
         try:
             while await self._retryable_async(error, result):
-                step = self.step(error, result)
-                if isinstance(step, GiveUp):
-                    return self.give_up(step.reason, error, result)
-                await self.pause_async(step.seconds)
-                if self.too_late():
-                    return self.give_up("deadline", error, result)
+                if (reason := self.step(error, result)) is not None:
+                    return self.give_up(reason, error, result)
+                if self.waited or not self.attempt % OTHERS_TURN:
+                    await self.pause_async(self.waited, self.last_error)
+                    if self.left() <= 0:
+                        return self.give_up("deadline", error, result)
+                self.count()
                 error, result = await self.attempt_once_async()
             return self.end(error, result)
         finally:
@@ -116,123 +110,113 @@ class Run:
     def attempt_once(self) -> tuple[Exception | None, Any]:
         """Run the function once; what is no `Exception` passes."""
         try:
-            return None, refuse_if_coroutine(self._fn, self._fn(*self._args, **self._kwargs))
+            return None, refuse_if_coroutine(self.fn, self.fn(*self.args, **self.kwargs))
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
             return error, None
         except BaseException as error:
-            self.link(error)
+            link(error, self.last_error)
             raise
 
     async def attempt_once_async(self) -> tuple[Exception | None, Any]:
         """Run the function once; what is no `Exception` passes."""
         try:
-            return None, await self._fn(*self._args, **self._kwargs)
+            return None, await self.fn(*self.args, **self.kwargs)
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
             return error, None
         except BaseException as error:
-            self.link(error)
+            link(error, self.last_error)
             raise
 
-    async def pause_async(self, seconds: float) -> None:
-        """Sleep; a deadline that ends before the sleep does is ours to report."""
+    async def pause_async(self, seconds: float, last: BaseException | None) -> None:
+        """Sleep; a deadline that ends before the sleep does is ours to report, from *last*."""
         limit = current_deadline()
         if limit is None or limit.enforced_here():
-            await self._sleep(seconds)
+            await self._sleep(seconds, last)
         else:
-            with Deadline(
-                math.inf, self._policy.name
-            ):  # an inherited limit interrupts nothing itself
-                await self._sleep(seconds)
+            with Deadline(math.inf, self.retry.name):  # an inherited limit interrupts nothing
+                await self._sleep(seconds, last)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float, last: BaseException | None) -> None:
         try:
             await loops.sleep(seconds)
         except BaseException as error:
             limit = cut_by(error)
             if limit is None:
-                self.link(error)
+                link(error, last)
                 raise
-            raise limit.exceeded(self._policy.name, started=False) from self.last_error
+            raise limit.exceeded(self.retry.name, started=False) from last
 
     # What the loops ask.
 
     def retryable(self, error: Exception | None, result: Any) -> bool:
         """Whether this outcome may be followed by another attempt."""
-        strategy = self._policy.strategy
-        if strategy is None:
-            return self._policy.wants_more(error, result)
+        policy = self.retry
+        if policy.strategy is None:
+            if error is not None:
+                return policy.judge.error(error) is Verdict.FAILURE
+            return policy.unwanted(result)
         if _final(error):
             return False
         try:
-            wanted = bool(strategy(self._shown(error, result)))
+            wanted = bool(policy.strategy(self.shown(error, result)))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            return self._policy.strategy_failed(fault)
-        return wanted or (error is None and self._policy.wants_more(None, result))
+            return policy.strategy_failed(fault)
+        return wanted or (error is None and policy.unwanted(result))
 
     async def _retryable_async(self, error: Exception | None, result: Any) -> bool:
-        if not self._policy.strategy_is_async:
+        if not self.retry.strategy_is_async:
             return self.retryable(error, result)
-        assert self._policy.strategy is not None
+        assert self.retry.strategy is not None
         if _final(error):
             return False
         try:
-            wanted = await ask_async(self._policy.strategy, self._shown(error, result))
+            wanted = await ask_async(self.retry.strategy, self.shown(error, result))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            return self._policy.strategy_failed(fault)
-        return wanted or (error is None and self._policy.wants_more(None, result))
+            return self.retry.strategy_failed(fault)
+        return wanted or (error is None and self.retry.unwanted(result))
 
-    def step(self, error: Exception | None, result: Any) -> Sleep | GiveUp:
-        """What to do after an attempt that may be repeated; a retry is paid for here."""
-        policy = self._policy
+    def step(self, error: Exception | None, result: Any) -> Reason | None:
+        """What speaks against another attempt; if nothing does, it is paid for, after `waited`."""
+        policy = self.retry
         self.error_before = error
-        self.last_error = error or self.last_error
+        if error is not None:
+            self.last_error = error
         try:
-            step = self._decide(error, result)
+            wait = policy.wait_of(self, error, result)
+            if error is not None:
+                wait = max(wait, floor_of(each(error)))
+            stopped = policy.stop is not None and self._stopped(policy.stop, wait, error, result)
         except Exception as fault:  # noqa: BLE001  # a strategy's error must not replace the call's own
             policy.strategy_failed(fault, policy.wait_or_stop)
-            step = GiveUp("stop")
-        if isinstance(step, GiveUp):
-            return step
+            return "stop"
+        reason = why_not(self.attempt, policy.attempts, stopped, wait, self.left())
+        if reason is not None:
+            return reason
         if self._budget is not None and not self._budget.withdraw():
-            return GiveUp("budget")
-        policy.scheduled(self.attempt, step.seconds, error)
-        self.waited = step.seconds
+            return "budget"
+        if notify.listening:
+            policy.scheduled(self.attempt, wait, error)
+        self.waited = wait
         if self._state is not None:
-            self._state.idle_for += step.seconds
-        return step
+            self._state.idle_for += wait
+        return None
 
-    def _decide(self, error: Exception | None, result: Any) -> Sleep | GiveUp:
-        policy = self._policy
-        wait = policy.wait(self.attempt, error, lambda: self._shown(error, result))
-        if error is not None:
-            wait = max(
-                wait, floor_of(leaves(error) if isinstance(error, BaseExceptionGroup) else (error,))
-            )
-        stopped = False
-        if policy.stop is not None:
-            state = self._shown(error, result)
-            state.upcoming_sleep = wait
-            stopped = policy.stop(state)
-        return decide(
-            attempt=self.attempt,
-            attempts=policy.attempts,
-            stopped=stopped,
-            wait=wait,
-            left=self.left(),
-        )
+    def _stopped(
+        self, stop: Callable[[Any], bool], wait: float, error: Exception | None, result: Any
+    ) -> bool:
+        state = self.shown(error, result)
+        state.upcoming_sleep = wait
+        return stop(state)
 
-    def too_late(self) -> bool:
-        """After a sleep: whether the time is over; if it is not, the next attempt begins."""
-        if self.left() <= 0:
-            return True
+    def count(self) -> None:
+        """Another attempt begins."""
         self.attempt += 1
-        self._policy.count_retry()
-        return False
+        self.retry.retries.up()
 
     def left(self) -> float:
         """Seconds that the deadline here, and `within`, leave."""
-        limit = current_deadline()
-        return min(self.within_left(), math.inf if limit is None else limit.left())
+        left = left_here()
+        return left if self.within_left is None else min(left, self.within_left())
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -243,31 +227,34 @@ class Run:
     def end(self, error: Exception | None, result: Any) -> Any:
         """Return a wanted result, raise an error that is not to be repeated."""
         if error is None:
-            self.recovered()
-            return result
-        self._policy.gave_up("not_retryable", self.attempt, error)
+            return self.recovered(result)
+        self.retry.gave_up("not_retryable", self.attempt, error)
         return self._raise(error)
 
-    def recovered(self) -> None:
+    def recovered(self, result: Any) -> Any:
         """The last attempt was good."""
         if self.attempt > 1:
-            self._policy.count_recovered()
+            self.retry.recovered.up()
+        self.last_error = self.error_before = None  # their tracebacks lead back to this run
+        return result
 
     def cut_short(self) -> None:
         """`within` has ended an attempt."""
-        self._policy.gave_up("deadline", self.attempt, self.last_error)
+        self.retry.gave_up("deadline", self.attempt, self.last_error)
 
     def give_up(self, reason: Reason, error: Exception | None, result: Any) -> Any:
         """Raise the last error with its note, or return the last result."""
-        self._policy.gave_up(reason, self.attempt, error)
+        self.retry.gave_up(reason, self.attempt, error)
         if error is None:
+            self.last_error = self.error_before = None
             return result
-        self.note(reason, error)
+        if reason != "not_retryable":
+            self.note(reason, error)
         return self._raise(error)
 
     def note(self, reason: Reason, error: Exception) -> None:
         """Say in a note why no more was tried, once, however often this object is raised."""
-        start = f"{self._policy.name}: gave up after "
+        start = f"{self.retry.name}: gave up after "
         tries = f"{self.attempt} attempt{'s' if self.attempt > 1 else ''}"
         said = f"{start}{tries} in {self.elapsed():.3g} s: {MEANING[reason]}"
         with suppress(AttributeError, TypeError):  # an exception that takes no attributes
@@ -276,34 +263,30 @@ class Run:
                 said,
             ]
 
-    def link(self, error: BaseException) -> None:
-        """Put the last real error into the context chain of what came instead of an answer."""
-        last, seen = self.last_error, set[int]()
-        end = error
-        while end.__context__ is not None and id(end) not in seen:
-            seen.add(id(end))
-            end = end.__context__
-        if last is not None and end is not last and last is not error:
-            end.__context__ = last
-
     def _raise(self, error: Exception) -> Any:
-        self.last_error = None
+        self.last_error = self.error_before = None
         try:
             raise error
         finally:
             del error
 
-    def _shown(self, error: Exception | None, result: Any) -> Any:
+    def shown(self, error: Exception | None, result: Any) -> Any:
         state = self._state
         if state is None:
-            state = self._state = new_state(self._fn, self._args, self._kwargs, self._began)
+            state = self._state = new_state(self.fn, self.args, self.kwargs, self._began)
         if state.outcome is None or state.attempt_number != self.attempt:
             show_outcome(state, self.attempt, error, result)
         return state
 
 
-def _for_ever() -> float:
-    return math.inf
+def link(error: BaseException, last: BaseException | None) -> None:
+    """Put *last*, a real error, into the context chain of what came instead of an answer."""
+    seen, end = set[int](), error
+    while end.__context__ is not None and id(end) not in seen:
+        seen.add(id(end))
+        end = end.__context__
+    if last is not None and end is not last and last is not error:
+        end.__context__ = last
 
 
 class Within:

@@ -1,28 +1,27 @@
-"""The retry policy. The wrappers are flat.
-
-A first success is one reading of the clock and two ticks.
-"""
+"""The retry policy. What a first success costs is in `wrappers`, what follows a failure in `run`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from types import CoroutineType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, final
 
 from resilient._core.keys import Keys
-from resilient._core.matching import Judge, Verdict
-from resilient._core.retry import REASONS, Reason
+from resilient._core.matching import Judge, Verdict, each
+from resilient._core.retry import REASONS, Reason, asked_by, floor_of, why_not
 from resilient._core.tally import Tally
 from resilient._policies.base import PolicyBase
-from resilient._policies.deadline.ambient import not_expired
+from resilient._policies.deadline.ambient import left_here, not_expired
+from resilient._policies.deadline.block import innermost
+from resilient._policies.retry import wrappers
 from resilient._policies.retry.attempts import Attempt, Attempts
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.run import Run, Within
 from resilient._policies.retry.strategies import WaitRule
 from resilient._runtime import clock, notify
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction
 from resilient._runtime.keying import Key, hashable, key_of
 from resilient.events import RetryGaveUp, RetryScheduled
 
@@ -53,7 +52,8 @@ class Settings:
     judge: Judge
     strategy: Callable[[Any], Any] | None
     strategy_is_async: bool
-    wait: WaitRule
+    wait: WaitRule | None
+    stateful_wait: Callable[[Any], float] | None
     stop: Callable[[Any], bool] | None
     wait_or_stop: object
     within: float
@@ -78,9 +78,9 @@ class Retry(PolicyBase):
         self.attempts, self.wait, self.stop = settings.attempts, settings.wait, settings.stop
         self.strategy, self.strategy_is_async = settings.strategy, settings.strategy_is_async
         self.wait_or_stop, self.within = settings.wait_or_stop, settings.within
-        self._calls = Tally()
+        self.judge, self.budget = settings.judge, settings.budget
+        self.calls, self.retries, self.recovered = Tally(), Tally(), Tally()
         self._complained = False
-        self._retries = self._recovered = 0
         self._gave_up: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self._budgets = Keys[RetryBudget](
             MAX_KEYS, idle=lambda _: True, healthy=RetryBudget.untouched
@@ -90,9 +90,11 @@ class Retry(PolicyBase):
     def stats(self) -> RetryStats:
         """A snapshot; see `RetryStats`."""
         with self._lock:
-            calls, retries = self._calls.read(), self._retries
             reasons = MappingProxyType(dict(self._gave_up))
-            return RetryStats(self.name, calls, calls + retries, retries, self._recovered, reasons)
+        recovered, retries, calls = (
+            total.read() for total in (self.recovered, self.retries, self.calls)
+        )
+        return RetryStats(self.name, calls, calls + retries, retries, recovered, reasons)
 
     def __iter__(self) -> Iterator[Attempt]:
         """Repeat a block: ``for attempt in policy:`` with ``with attempt:`` inside."""
@@ -105,8 +107,8 @@ class Retry(PolicyBase):
     def renew(self) -> None:
         """See `PolicyBase.renew`."""
         with self._lock:
-            self._calls.zero()
-            self._retries = self._recovered = 0
+            for total in (self.calls, self.retries, self.recovered):
+                total.zero()
             self._gave_up = dict.fromkeys(REASONS, 0)
             self._budgets.clear()
         if self._settings.budget is not None:
@@ -120,57 +122,27 @@ class Retry(PolicyBase):
             raise TypeError(
                 f"on= is a strategy of tenacity.asyncio, which {fn!r}, a sync function, can't await"
             )
-        simple, unwanted, budget_of = (
-            self._is_simple(),
-            self._settings.on_result,
-            self._budget_of(fn),
-        )
+        if self._is_plain():
+            return wrappers.plain(self, fn)
+        budget_of = self._budget_of(fn)
 
         def retrying(*args: Any, **kwargs: Any) -> Any:
             began = clock.now()
             budget = self.begin(began, None if budget_of is None else budget_of(*args, **kwargs))
-            if not simple:
-                return self._full(Run(self, fn, args, kwargs, began, budget))
-            try:
-                result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
-                if unwanted is None:
-                    return result
-                error = None
-            except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
-                error, result = caught, None
-            try:
-                return Run(self, fn, args, kwargs, began, budget).go(error, result)
-            finally:
-                error = None
+            return self._full(Run(self, fn, args, kwargs, began, budget))
 
         return retrying
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard_async`."""
-        simple, unwanted, budget_of = (
-            self._is_simple(),
-            self._settings.on_result,
-            self._budget_of(fn),
-        )
+        if self._is_plain():
+            return wrappers.plain_async(self, fn)
+        budget_of = self._budget_of(fn)
 
         async def retrying(*args: Any, **kwargs: Any) -> Any:
             began = clock.now()
             budget = self.begin(began, None if budget_of is None else budget_of(*args, **kwargs))
-            if not simple:
-                return await self._full_async(Run(self, fn, args, kwargs, began, budget))
-            try:
-                result = await fn(*args, **kwargs)
-                if unwanted is None:
-                    return result
-                error = None
-            except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
-                error, result = caught, None
-            try:
-                return await Run(self, fn, args, kwargs, began, budget).go_async(error, result)
-            finally:
-                error = None
+            return await self._full_async(Run(self, fn, args, kwargs, began, budget))
 
         return retrying
 
@@ -184,12 +156,41 @@ class Retry(PolicyBase):
 
     # What a run asks and tells.
 
-    def wants_more(self, error: Exception | None, result: Any) -> bool:
-        """Whether an outcome may be repeated, by ``on`` and ``on_result``."""
-        judge, unwanted = self._settings.judge, self._settings.on_result
-        if error is not None:
-            return judge.error(error) is Verdict.FAILURE
-        return unwanted is not None and judge.result(unwanted, result) is Verdict.FAILURE
+    def unwanted(self, result: Any) -> bool:
+        """Whether a result may be followed by another attempt, by ``on_result``."""
+        asked = self._settings.on_result
+        return asked is not None and self.judge.result(asked, result) is Verdict.FAILURE
+
+    def next_step(self, attempt: int, error: Exception) -> float | Reason:
+        """After *attempt* raised *error*: how long to wait for another, or why there is none."""
+        sure = type(error) in self.judge.sure  # and so no group
+        if not sure and self.judge.error(error) is not Verdict.FAILURE:
+            return "not_retryable"
+        try:
+            wait = self.wait(attempt, error)  # type: ignore[misc]  # no stateful one here
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            self.strategy_failed(fault, self.wait_or_stop)
+            return "stop"
+        asked = asked_by(error) if sure else floor_of(each(error))
+        if asked > wait:
+            wait = asked
+        attempts = self.attempts
+        if innermost() is not None or (attempts is not None and attempt >= attempts):
+            reason = why_not(attempt, attempts, False, wait, left_here())
+            if reason is not None:
+                return reason
+        if self.budget is not None and not self.budget.withdraw():
+            return "budget"
+        if notify.listening:
+            self.scheduled(attempt, wait, error)
+        return wait
+
+    def wait_of(self, run: Run, error: Exception | None, result: Any) -> float:
+        """Seconds to wait after an attempt of *run*."""
+        if self.wait is not None:
+            return self.wait(run.attempt, error)
+        assert self._settings.stateful_wait is not None
+        return self._settings.stateful_wait(run.shown(error, result))
 
     def strategy_failed(self, fault: Exception, strategy: object = None) -> bool:
         """Say once in the log that a strategy raised: false, since it asks for no other attempt."""
@@ -199,19 +200,18 @@ class Retry(PolicyBase):
         return False
 
     def scheduled(self, attempt: int, wait: float, error: Exception | None) -> None:
-        """Another attempt will follow."""
-        if notify.listening:
-            self.outbox.put(
-                RetryScheduled(
-                    policy=self.name,
-                    kind=self.kind,
-                    at=clock.now(),
-                    attempt=attempt,
-                    wait=wait,
-                    error=error,
-                )
+        """Another attempt will follow, and somebody listens."""
+        self.outbox.put(
+            RetryScheduled(
+                policy=self.name,
+                kind=self.kind,
+                at=clock.now(),
+                attempt=attempt,
+                wait=wait,
+                error=error,
             )
-            self.outbox.deliver()
+        )
+        self.outbox.deliver()
 
     def gave_up(self, reason: Reason, attempts: int, error: BaseException | None) -> None:
         """No more is tried."""
@@ -230,30 +230,24 @@ class Retry(PolicyBase):
             )
             self.outbox.deliver()
 
-    def count_retry(self) -> None:
-        """Another attempt begins."""
-        with self._lock:
-            self._retries += 1
-
-    def count_recovered(self) -> None:
-        """A call succeeded after a retry."""
-        with self._lock:
-            self._recovered += 1
-
     # Inside.
 
     def begin(self, began: float, budget: RetryBudget | None) -> RetryBudget | None:
         """One more call: refuse it if no time is left, and let it pay into its budget."""
         not_expired(self.name, began)
-        self._calls.up()
+        self.calls.up()
         if budget is None:
             budget = self._settings.budget if self._settings.key is None else None
         if budget is not None:
             budget.core.deposit(began)
         return budget
 
-    def _is_simple(self) -> bool:
-        return self.strategy is None and math.isinf(self.within)
+    def _is_plain(self) -> bool:
+        """Whether its calls need no more than `wrappers` knows."""
+        told = self._settings
+        stateful = self.strategy or told.stateful_wait or self.stop
+        asks = stateful or told.on_result is not None or told.key is not None
+        return not asks and math.isinf(self.within)
 
     def _attempts(self) -> Attempts:
         if self.strategy_is_async:

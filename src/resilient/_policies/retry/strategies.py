@@ -26,25 +26,34 @@ if TYPE_CHECKING:
     Stop: TypeAlias = stop_base | Callable[[tenacity.RetryCallState], bool]
 
 State: TypeAlias = "tenacity.RetryCallState"
-WaitRule = Callable[[int, BaseException | None, Callable[[], Any]], float]
 
 
-def wait_rule(wait: object) -> WaitRule:
-    """*wait* as a function of the attempt, its error, and a way to get tenacity's state."""
+WaitRule = Callable[[int, BaseException | None], float]
+
+
+def wait_rule(wait: object) -> WaitRule | None:
+    """*wait* as a function of the attempt and its error; none if it is tenacity's."""
     if isinstance(wait, Backoff):
-        return lambda attempt, _error, _state: wait.delay(attempt)
+        return lambda attempt, _error: wait.delay(attempt)
     if isinstance(wait, (int, float, dt.timedelta)):
         constant = seconds("wait", wait)
-        return lambda _attempt, _error, _state: constant
+        return lambda _attempt, _error: constant
     if _is("tenacity.wait", "wait_base", wait):
-        return lambda _attempt, _error, state: _usable(wait(state()))  # type: ignore[operator]  # wait_base
+        return None
     if callable(wait):
-        return lambda attempt, error, _state: _usable(wait(attempt, error))
+        return lambda attempt, error: _usable(wait(attempt, error))
     refuse_type(
         "wait",
         wait,
         "a backoff, seconds, a function (attempt, error) -> seconds, or a tenacity wait strategy",
     )
+
+
+def stateful_wait(wait: object) -> Callable[[State], float] | None:
+    """A wait strategy of tenacity's, as a function of its state; none if *wait* is no such."""
+    if _is("tenacity.wait", "wait_base", wait):
+        return lambda state: _usable(wait(state))  # type: ignore[operator]  # wait_base
+    return None
 
 
 def stop_rule(stop: object) -> Callable[[Any], bool] | None:
