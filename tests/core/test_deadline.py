@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from resilient._core.deadline import FEW, Entry, TimerQueue
 
-Limit = tuple[float, int, Entry[int]]
+Limit = tuple[float, int, Entry]
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -57,7 +57,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.remove(entry)
         if (at, number) in self.model:
             self.model.remove((at, number))
-        assert entry.item is None
+        assert entry[2] is None
 
     @rule(limit=entries)
     def remove(self, limit: Limit) -> None:
@@ -91,7 +91,7 @@ def test_it_is_a_sorted_list_that_holds_few_of_the_dead() -> None:
     )
 
 
-def filled(*instants: float) -> tuple[TimerQueue[str], list[Entry[str]]]:
+def filled(*instants: float) -> tuple[TimerQueue[str], list[Entry]]:
     queue: TimerQueue[str] = TimerQueue()
     return queue, [queue.push(at, f"{at:g}") for at in instants]
 

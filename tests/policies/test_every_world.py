@@ -77,7 +77,7 @@ def test_limits_that_never_fire_leave_nothing_in_the_loop(async_world: World) ->
             async with deadline(3600), deadline(1800):
                 pass
         if w.name != "trio":
-            queue = loop_state(asyncio.get_running_loop()).timers.queue
+            queue = loop_state(asyncio.get_running_loop()).timers
             assert (len(queue), len(queue._heap)) == (0, 0)
         assert current_deadline() is None
 

@@ -273,7 +273,7 @@ def test_in_a_loop_a_wait_beyond_within_or_the_deadline_gives_up(exact: World) -
 @pytest.mark.rule("R10", "D5")
 def test_with_nothing_left_a_loop_does_not_begin(world: World) -> None:
     async def scenario(w: World) -> None:
-        limit = Deadline(3600, "spent", spent=3599.9999) if w.name == "uvloop" else deadline(1)
+        limit = Deadline.spent(3600, "spent", 3599.9999) if w.name == "uvloop" else deadline(1)
         policy = retry(on=ValueError)
         with limit:
             if w.name == "uvloop":

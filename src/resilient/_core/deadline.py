@@ -4,7 +4,9 @@
    the time has come for. Nothing here looks at a clock.
 2. A limit that never fires is the common case: taking out the last one pushed is
    a `pop`, any other is marked dead and dropped when its turn comes.
-3. When most of the heap is dead it is built anew, so that it never holds more
+3. An entry is its row of the heap, ``[at, turn, item]``: an object more for each limit
+   would cost as much as the push. No two turns are equal, so items are not compared.
+4. When most of the heap is dead it is built anew, so that it never holds more
    than twice the living ones (and a few).
 
 Hashed and hierarchical wheels (Varghese and Lauck, 1987) would be the other way;
@@ -16,19 +18,14 @@ from __future__ import annotations
 import math
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 FEW: Final = 64
 
 
-class Entry(Generic[T]):
-    """One limit in the queue; `item` is None when it is dead."""
-
-    __slots__ = ("item",)
-
-    def __init__(self, item: T) -> None:
-        self.item: T | None = item
+Entry = list[Any]
+"""One limit in the queue; its item is None when it is dead."""
 
 
 class TimerQueue(Generic[T]):
@@ -37,7 +34,7 @@ class TimerQueue(Generic[T]):
     __slots__ = ("_dead", "_heap", "_turns", "armed_at")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Entry[T]]] = []
+        self._heap: list[Entry] = []
         self._turns = count()
         self._dead = 0
         self.armed_at = math.inf  # when the loop's timer goes off
@@ -45,19 +42,18 @@ class TimerQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._heap) - self._dead
 
-    def push(self, at: float, item: T) -> Entry[T]:
+    def push(self, at: float, item: T) -> Entry:
         """Put *item* in; set the loop's timer if *at* is before `armed_at`."""
-        turn = next(self._turns)
-        entry = Entry(item)
-        heappush(self._heap, (at, turn, entry))
+        entry = [at, next(self._turns), item]
+        heappush(self._heap, entry)
         return entry
 
-    def remove(self, entry: Entry[T]) -> None:
+    def remove(self, entry: Entry) -> None:
         """Take *entry* out; doing it twice, or after it was due, does nothing."""
-        if entry.item is None:
+        if entry[2] is None:
             return
-        entry.item = None
-        if self._heap[-1][2] is entry:
+        entry[2] = None
+        if self._heap[-1] is entry:
             self._heap.pop()
         else:
             self._dead += 1
@@ -67,23 +63,23 @@ class TimerQueue(Generic[T]):
     def due(self, now: float) -> list[T]:
         """Take out what the time has come for."""
         heap, items = self._heap, list[T]()
-        while heap and (heap[0][2].item is None or heap[0][0] <= now):
-            entry = heappop(heap)[2]
-            if entry.item is None:
+        while heap and (heap[0][2] is None or heap[0][0] <= now):
+            entry = heappop(heap)
+            if entry[2] is None:
                 self._dead -= 1
             else:
-                items.append(entry.item)
-                entry.item = None
+                items.append(entry[2])
+                entry[2] = None
         if self._dead:
             self._tidy()
         return items
 
     def next_at(self) -> float:
         """When the earliest is due; infinity if there is none."""
-        while self._heap and self._heap[0][2].item is None:
+        while self._heap and self._heap[0][2] is None:
             heappop(self._heap)
             self._dead -= 1
-        return self._heap[0][0] if self._heap else math.inf
+        return float(self._heap[0][0]) if self._heap else math.inf
 
     def _tidy(self) -> None:
         """Drop the dead when they are most of the heap."""
@@ -92,6 +88,6 @@ class TimerQueue(Generic[T]):
             heap.clear()
             self._dead = 0
         elif self._dead > FEW and self._dead * 2 > len(heap):
-            self._heap = [row for row in heap if row[2].item is not None]
+            self._heap = [row for row in heap if row[2] is not None]
             heapify(self._heap)
             self._dead = 0

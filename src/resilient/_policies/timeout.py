@@ -52,10 +52,11 @@ class Timeout(PolicyBase):
 
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard`."""
+        started = self.calls.ticks
 
         def limited(*args: Any, **kwargs: Any) -> Any:
-            self.calls.up()
-            with Deadline(self.seconds, self.name, self):
+            next(started)
+            with Deadline(self.seconds, self._name or "timeout", self):
                 result = fn(*args, **kwargs)
                 if type(result) is CoroutineType:
                     refuse_coroutine(fn, result)
@@ -65,11 +66,19 @@ class Timeout(PolicyBase):
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard_async`."""
+        started = self.calls.ticks
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
-            self.calls.up()
-            with Deadline(self.seconds, self.name, self):
-                return await fn(*args, **kwargs)
+            next(started)
+            limit = Deadline(self.seconds, self._name or "timeout", self)
+            limit.__enter__()  # by hand: `with` costs three ticks more
+            try:
+                result = await fn(*args, **kwargs)
+            except BaseException as error:
+                limit.__exit__(type(error), error, error.__traceback__)
+                raise
+            limit.__exit__(None, None, None)
+            return result
 
         return limited
 

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, text
 from resilient._core.checks import seconds as check_seconds
-from resilient._policies.deadline.block import KIND, Deadline, ambient, innermost, limit_of
+from resilient._policies.deadline.block import COVER, KIND, Deadline, ambient, innermost, limit_of
 from resilient._runtime.decorate import check_function, is_coroutine_function
 
 P = ParamSpec("P")
@@ -43,17 +43,21 @@ def deadline(seconds: Seconds | None, *, name: str | None = None) -> Deadline:
         Deadline propagation as in gRPC and in Finagle's ``Deadline``; the cancellation of a
         body is that of `asyncio.timeout` and of `trio.CancelScope`.
     """
+    if type(seconds) is float and seconds >= 0.0 and name is None:  # all checks would cost as much
+        return Deadline(seconds, KIND, None)
     if callable(seconds):
         raise TypeError(
             f"deadline() limits a block; to limit a function write @timeout(0.3) over {seconds!r}"
         )
-    return Deadline(limit_of(seconds), text("name", name, instead="deadline(0.5)") or KIND)
+    if name is not None:
+        text("name", name, instead="deadline(0.5)")
+    return Deadline(limit_of(seconds), name or KIND, None)
 
 
 def current_deadline() -> Deadline | None:
     """The innermost deadline here, ``None`` outside of any and inside `detached`."""
     found = ambient.get()
-    return None if found is None or found.hides else found
+    return None if found is None or found.life is COVER else found
 
 
 def remaining(at_most: Seconds = math.inf) -> float:
@@ -85,7 +89,7 @@ def remaining(at_most: Seconds = math.inf) -> float:
 def left_here() -> float:
     """Seconds that the deadline here leaves, negative when it has passed; ``inf`` without one."""
     found = innermost()
-    return math.inf if found is None or found.hides else found.left()
+    return math.inf if found is None or found.life is COVER else found.left()
 
 
 def not_expired(policy: str, now: float) -> Deadline | None:
@@ -97,7 +101,7 @@ def not_expired(policy: str, now: float) -> Deadline | None:
         DeadlineExceeded: with ``started`` false.
     """
     found = ambient.get()
-    if found is None or found.hides:
+    if found is None or found.life is COVER:
         return None
     if found.left(now) <= 0:
         raise found.exceeded(policy, started=False)
@@ -128,7 +132,7 @@ class detached:  # noqa: N801  # used as a function: with detached():
     __slots__ = ("_token",)
 
     def __enter__(self) -> None:
-        cover = Deadline(math.inf, KIND)
+        cover = Deadline(math.inf, KIND, None)
         cover.cover(ambient.get())
         self._token = ambient.set(cover)
 

@@ -24,6 +24,7 @@ from resilient._core.checks import seconds as check_seconds
 from resilient._core.deadline import Entry
 from resilient._core.tally import Tally
 from resilient._runtime import clock, loops, notify
+from resilient._runtime.loops import current_task, running_loop
 from resilient._runtime.notify import Outbox
 from resilient.errors import DeadlineExceeded
 from resilient.events import DeadlineExpired
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 KIND: Final = "deadline"
 ambient: ContextVar[Deadline | None] = ContextVar("resilient.deadline", default=None)
-innermost: Final = ambient.get
-"""What `ambient` holds. Bound once: to look up a method of an imported name costs as much as a tick."""
+innermost, set_innermost, reset_innermost = ambient.get, ambient.set, ambient.reset
+"""Bound once: to look a method up at an imported name costs as much as a tick."""
 _outbox = Outbox()
 expired_blocks: Final = Tally()
 """How many blocks of `deadline` were cut short, in the whole program."""
@@ -62,15 +63,25 @@ class Heir(Protocol):
 
 
 class Life(enum.Enum):
-    """Where a block is in its life; FIRED is open, with its body cancelled by it."""
+    """Where a block is in its life.
+
+    Three are ways not to have begun: BARE is to be read only, and cancels nobody; of PARTLY a part
+    of the limit is spent. FIRED is open, with its body cancelled by it. COVER is no block: it
+    hides those above it, see `detached`.
+    """
 
     NEW = "has not begun"
+    BARE = "has not begun, and cancels nobody"
+    PARTLY = "has not begun, but was spent in part"
     OPEN = "is open"
     FIRED = "has expired"
     ENDED = "is over"
+    COVER = "hides the others"
 
 
-ALIVE: Final = (Life.OPEN, Life.FIRED)
+NEW, BARE, PARTLY, OPEN, FIRED, ENDED, COVER = Life  # to look into an enum costs a tick
+UNBEGUN: Final = (NEW, BARE, PARTLY)
+ALIVE: Final = (OPEN, FIRED)
 
 
 @final
@@ -87,56 +98,68 @@ class Deadline:
     """
 
     __slots__ = (
-        "__weakref__", "_at", "_bare", "_began", "_cancels", "_ended_at", "_entry", "_heirs",
-        "_outer", "_owner", "_read", "_scope", "_soon", "_spent", "_task", "_timers", "_token",
-        "hides", "life", "name", "seconds",
+        "__weakref__", "_at", "_began", "_cancels", "_ended_at", "_entry", "_heirs", "_outer",
+        "_owner", "_read", "_scope", "_soon", "_spent", "_task", "_timers", "_token", "life",
+        "name", "seconds",
     )  # fmt: skip
 
     _token: Token[Deadline | None]
     _timers: loops.Timers
+    _spent: float  # seconds of the limit that were used before the block, if it is PARTLY
 
-    def __init__(
-        self,
-        limit: float,
-        name: str,
-        owner: Owner | None = None,
-        *,
-        spent: float = 0.0,
-        bare: bool = False,
-    ) -> None:
+    def __init__(self, limit: float, name: str, owner: Owner | None) -> None:
         self.seconds, self.name, self._owner = limit, name, owner
-        self._spent = spent  # seconds of the limit that were used before the block
-        self._bare = bare  # a limit to be read only: it cancels nobody
-        self.life = Life.NEW
-        self.hides = False  # `detached` puts one of these in the way: nothing above it is seen
+        self.life = NEW
         self._at = math.inf
         self._outer: Deadline | None = None
         self._task: Any = None  # who is cancelled: an asyncio or a trio task; in plain code nobody
-        self._entry: Entry[loops.Due] | None = None
+        self._entry: Entry | None = None
         self._scope: trio.CancelScope | None = None
-        self._soon: Callable[[Callable[[], object]], object] | None = (
-            None  # set while it is somebody's heir
-        )
+        self._soon: Callable[[Callable[[], object]], object] | None = None  # set while an heir
         self._heirs: dict[Heir, None] | None = None  # who in other tasks goes by this limit
+
+    @classmethod
+    def spent(cls, limit: float, name: str, spent: float) -> Deadline:
+        """A limit of which *spent* seconds were used before the block."""
+        one = cls(limit, name, None)
+        one.life, one._spent = PARTLY, spent
+        return one
+
+    @classmethod
+    def bare(cls, limit: float, name: str) -> Deadline:
+        """A limit to be read only: it cancels nobody."""
+        one = cls(limit, name, None)
+        one.life = BARE
+        return one
 
     # The block.
 
     def __enter__(self) -> Self:
-        if self.life is not Life.NEW:
+        life = self.life
+        if life is not NEW and life not in UNBEGUN:
             raise RuntimeError(
                 f"{self.name}: a deadline is used once; timeout() is the policy to reuse"
             )
-        loop = loops.running_loop()
-        task: Any = None if loop is None else loops.current_task(loop)
-        if task is None and (task := loops.trio_task()) is not None:
-            self._enter_trio(task)
+        loop: Any = running_loop()
+        task: Any = None if loop is None else current_task(loop)
+        if task is None and (trio_task := loops.trio_task()) is not None:
+            self._enter_trio(trio_task)
         else:
-            self._read = clock.now
-            self._begin(clock.now())
-            if task is not None and not self._bare:
-                self._enter_asyncio(task, loop)
-        self.life = Life.OPEN
-        self._token = ambient.set(self)
+            self._read = read = clock.now
+            self._began = now = read()
+            self._at = at = now + self.seconds
+            if at <= now or life is not NEW or innermost() is not None:
+                self._begin(now)
+                at = self._at
+            if task is not None and life is not BARE:
+                self._task, self._cancels = task, task.cancelling()
+                self._timers = loops.loop_state(loop).timers
+                if self._outer is not None:
+                    self._enter_nested(loop)
+                elif at != math.inf:
+                    self._entry = self._timers.add(at, self)
+        self.life = OPEN
+        self._token = set_innermost(self)
         return self
 
     def __exit__(
@@ -145,20 +168,20 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        fired = self.life is Life.FIRED
-        self.life = Life.ENDED
+        fired = self.life is FIRED
+        self.life = ENDED
         self._ended_at = self._read()
         try:
-            ambient.reset(self._token)
+            reset_innermost(self._token)
         except ValueError:  # left in another context: what is still there of it must limit nobody
             self._at = math.inf
         if self._entry is not None:
-            self._timers.queue.remove(self._entry)
+            self._timers.remove(self._entry)
         if self._soon is not None:
             self._disinherit()
         if self._scope is not None:
             return self._exit_trio(self._scope, kind, error, trace)
-        if fired and loops.running_loop() is not None and loops.current_task() is self._task:
+        if fired and running_loop() is not None and current_task() is self._task:
             self._convert(error)
         return None
 
@@ -207,9 +230,9 @@ class Deadline:
             RuntimeError: the block has not begun or is over, or its limit has passed.
         """
         limit = limit_of(seconds)
-        expired = self.life is Life.OPEN and self._at <= self._read()
-        if self.life is not Life.OPEN or expired:
-            state = Life.FIRED if expired else self.life
+        expired = self.life is OPEN and self._at <= self._read()
+        if self.life is not OPEN or expired:
+            state = FIRED if expired else self.life
             raise RuntimeError(f"{self.name}: a deadline that {state.value} can't be rescheduled")
         self.seconds = limit
         self.move(self._read() + limit)
@@ -231,9 +254,9 @@ class Deadline:
 
         Those that are still open are kept, because they may be the cause of a cancellation.
         """
-        while outer is not None and outer.life is Life.ENDED:
+        while outer is not None and outer.life in {ENDED, COVER}:
             outer = outer._outer
-        self._outer, self.hides, self.life = outer, True, Life.ENDED
+        self._outer, self.life = outer, COVER
 
     def binding(self, now: float | None = None) -> Deadline:
         """Whose limit is the earliest: this one's, or one's around it."""
@@ -264,23 +287,23 @@ class Deadline:
 
     def enforced_here(self) -> bool:
         """Whether this block, still open, cancels the very task that asks."""
-        loop = loops.running_loop()
-        task = loops.trio_task() if loop is None else loops.current_task(loop)
+        loop = running_loop()
+        task = loops.trio_task() if loop is None else current_task(loop)
         return task is not None and self._task is task and self.life in ALIVE
 
     def exceeded(self, policy: str, *, started: bool) -> DeadlineExceeded:
         """The error of *policy*, whose call the limit kept from starting, or cut short."""
         binding = self.binding()
         now = binding._read()
-        ended_ago = None if started or binding.life is not Life.ENDED else now - binding._ended_at
+        ended_ago = None if started or binding.life is not ENDED else now - binding._ended_at
         return DeadlineExceeded(policy, binding.seconds, now - binding._began, started, ended_ago)
 
     def fired_scopes(self) -> Iterator[Deadline]:
         """Those of the chain that have cancelled their bodies, innermost first, hidden ones too."""
         one: Deadline | None = self
         while one is not None:
-            if one.life is Life.FIRED or (
-                one.life is Life.OPEN and one._scope is not None and one._scope.cancel_called
+            if one.life is FIRED or (
+                one.life is OPEN and one._scope is not None and one._scope.cancel_called
             ):
                 yield one
             one = one._outer
@@ -320,39 +343,38 @@ class Deadline:
             return
         first, outer = self, self._outer
         while outer is not None and outer._task is self._task and outer.life in ALIVE:
-            if outer.life is Life.FIRED:
+            if outer.life is FIRED:
                 return
             if outer._enforced_at() <= now:
                 first = outer
             outer = outer._outer
-        if first.life is Life.OPEN:
-            first.life = Life.FIRED
+        if first.life is OPEN:
+            first.life = FIRED
             first._task.cancel()
 
     # The limit.
 
     def _begin(self, now: float) -> None:
-        """Start the clock; refuse at once if nothing is left."""
-        self._began = now - self._spent
+        """Start inside another limit, or with less than the whole; refuse if nothing is left."""
+        self._began = now - (self._spent if self.life is PARTLY else 0.0)
         self._at = self._began + self.seconds
         outer = ambient.get()
         while (
             outer is not None
-            and outer.life is Life.ENDED
+            and outer.life is ENDED
             and outer._at == math.inf
-            and not outer.hides
         ):
             outer = outer._outer  # says nothing any more
         self._outer = outer
-        if self._at <= now or (outer is not None and not outer.hides and outer.left() <= 0):
+        if self._at <= now or (outer is not None and outer.life is not COVER and outer.left() <= 0):
             error = self.exceeded(self.name, started=False)
-            self.life, self._ended_at = Life.ENDED, now
+            self.life, self._ended_at = ENDED, now
             if self._owner is not None:
                 self._owner.not_started.up()
             raise error
 
     def _begun(self) -> Self:
-        if self.life is Life.NEW:
+        if self.life in UNBEGUN:
             raise RuntimeError(
                 f"{self.name}: a deadline begins at entry: write `with deadline(...) as limit:`"
             )
@@ -360,7 +382,7 @@ class Deadline:
 
     def _above(self) -> Iterator[Deadline]:
         one = self._outer
-        while one is not None and not one.hides:
+        while one is not None and one.life is not COVER:
             yield one
             one = one._outer
 
@@ -383,14 +405,14 @@ class Deadline:
 
     def _rearm(self) -> None:
         """The limit has moved: tell the one who watches the time."""
-        if self.life is not Life.OPEN or self._task is None:
+        if self.life is not OPEN or self._task is None:
             return
         at = self._enforced_at()
         if self._scope is not None:
             self._scope.deadline = at
             return
         if self._entry is not None:
-            self._timers.queue.remove(self._entry)
+            self._timers.remove(self._entry)
         self._entry = self._timers.add(at, self) if at != math.inf else None
 
     def _inherit(self, soon: Callable[[Callable[[], object]], object]) -> None:
@@ -413,15 +435,11 @@ class Deadline:
 
     # On asyncio.
 
-    def _enter_asyncio(self, task: loops.AsyncioTask, loop: Any) -> None:
-        self._task, self._cancels = task, task.cancelling()
-        self._timers = timers = loops.loop_state(loop).timers
-        at = self._at
-        if self._outer is not None:
-            self._inherit(loop.call_soon_threadsafe)
-            at = self._enforced_at()
+    def _enter_nested(self, loop: Any) -> None:
+        self._inherit(loop.call_soon_threadsafe)
+        at = self._enforced_at()
         if at != math.inf:
-            self._entry = timers.add(at, self)
+            self._entry = self._timers.add(at, self)
 
     def _convert(self, error: BaseException | None) -> None:
         """Turn our own cancellation into `DeadlineExceeded`, and nobody else's."""
@@ -447,7 +465,7 @@ class Deadline:
 
         self._read = loops.trio_reading()
         self._begin(self._read())
-        if self._bare:
+        if self.life is BARE:
             return
         self._task = task
         if self._outer is not None:

@@ -133,7 +133,7 @@ class Run:
         if limit is None or limit.enforced_here():
             await self._sleep(seconds, last)
         else:
-            with Deadline(math.inf, self.retry.name):  # an inherited limit interrupts nothing
+            with Deadline(math.inf, self.retry.name, None):  # an inherited limit interrupts nothing
                 await self._sleep(seconds, last)
 
     async def _sleep(self, seconds: float, last: BaseException | None) -> None:
@@ -299,7 +299,7 @@ class Within:
 
     def __init__(self, run: Run, seconds: float, spent: float = 0.0) -> None:
         self._run = run
-        self._limit = Deadline(seconds, run.policy, spent=spent) if seconds != math.inf else None
+        self._limit = Deadline.spent(seconds, run.policy, spent) if seconds != math.inf else None
 
     def __enter__(self) -> None:
         if self._limit is not None:

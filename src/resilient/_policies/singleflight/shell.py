@@ -170,7 +170,7 @@ class SingleFlight(PolicyBase):
                 if limit is None or limit.enforced_here():
                     await run.wait()
                 else:
-                    with Deadline(math.inf, self.name):  # an inherited limit interrupts nothing
+                    with Deadline(math.inf, self.name, None):  # an inherited limit interrupts nothing
                         await run.wait()
         except BaseException:
             if not run.done and table.leave(run):

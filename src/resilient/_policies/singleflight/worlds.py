@@ -18,7 +18,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from resilient._core.singleflight import FlightTable, Run
-from resilient._policies.deadline.block import ALIVE, Deadline, Life, ambient
+from resilient._policies.deadline.block import ALIVE, FIRED, OPEN, Deadline, ambient
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
@@ -55,12 +55,13 @@ class Flight(Run):
     def open_limit(self, name: str, *, bare: bool) -> Deadline | None:
         """The deadline of the run, to be entered in its context; none if one waiter has none."""
         if self.until != math.inf:
-            self.limit = Deadline(self.until - self._read(), name, bare=bare)
+            left = self.until - self._read()
+            self.limit = Deadline.bare(left, name) if bare else Deadline(left, name, None)
         return self.limit
 
     def extend(self) -> None:
         """A waiter has joined: let the limit follow."""
-        if self.limit is not None and self.limit.life is Life.OPEN:
+        if self.limit is not None and self.limit.life is OPEN:
             self.limit.move(self.until)
 
     @property
@@ -70,7 +71,7 @@ class Flight(Run):
         return (
             limit is not None
             and limit.life in ALIVE
-            and (limit.life is Life.FIRED or limit.left() <= 0)
+            and (limit.life is FIRED or limit.left() <= 0)
         )
 
     def finish(self, result: Any, error: BaseException | None) -> None:
