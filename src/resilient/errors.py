@@ -12,12 +12,13 @@
 
 The fields are the arguments, the sentence is made when somebody looks: so an
 error is cheap to raise and survives ``copy`` and ``pickle`` as it is. Most of what a rejection
-costs is its error, which is why the fields of `Rejected` are slots.
+costs is its error, which is why those of `Rejected` are read off ``args``, and a policy makes
+one by `quick` from all four.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 __all__ = [
     "BulkheadFull",
@@ -28,6 +29,10 @@ __all__ = [
     "Rejected",
     "ResilienceError",
 ]
+
+
+quick: Final = Exception.__new__
+"""``quick(CircuitOpen, policy, retry_after, reason, why)``: without the call of ``__init__``."""
 
 
 def _seconds(value: float) -> str:
@@ -42,16 +47,9 @@ class ResilienceError(Exception):
 
 
 class Rejected(ResilienceError):  # noqa: N818  # named for what happened
-    """A policy did not make the call it guards.
+    """A policy did not make the call it guards."""
 
-    Attributes:
-        policy: the name of the policy that said no.
-        retry_after: seconds after which another try can succeed; ``None`` where nobody knows.
-        reason: one word for programs and metrics, such as ``"open"`` or ``"would_block"``.
-        why: what led to it, for people; its ``str`` stands in the message.
-    """
-
-    __slots__ = ("policy", "reason", "retry_after", "why")  # a dict would double its cost
+    __slots__ = ()
     _what = "rejected"
 
     def __init__(
@@ -61,12 +59,27 @@ class Rejected(ResilienceError):  # noqa: N818  # named for what happened
         reason: str = "rejected",
         why: object = None,
     ) -> None:
-        if len(self.args) != 4:  # noqa: PLR2004  # the fields; some came by keyword, or not at all
-            self.args = (policy, retry_after, reason, why)
-        self.policy = policy
-        self.retry_after = retry_after
-        self.reason = reason
-        self.why = why
+        self.args = (policy, retry_after, reason, why)
+
+    @property
+    def policy(self) -> str:
+        """The name of the policy that said no."""
+        return self.args[0]  # type: ignore[no-any-return]  # as __init__ has put it there
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which another try can succeed; ``None`` where nobody knows."""
+        return self.args[1]  # type: ignore[no-any-return]  # the same
+
+    @property
+    def reason(self) -> str:
+        """One word for programs and metrics, such as ``"open"`` or ``"would_block"``."""
+        return self.args[2]  # type: ignore[no-any-return]  # the same
+
+    @property
+    def why(self) -> object:
+        """What led to it, for people; its ``str`` stands in the message."""
+        return self.args[3]
 
     def __str__(self) -> str:
         why = "" if self.why is None else f" ({self.why})"

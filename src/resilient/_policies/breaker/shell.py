@@ -32,7 +32,7 @@ from resilient._policies.deadline.cause import cut_by
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, CoroutineReturned, refuse_coroutine
 from resilient._runtime.keying import KeyOf, hashable, key_of
-from resilient.errors import CircuitOpen
+from resilient.errors import CircuitOpen, quick
 from resilient.events import CallRejected, Event, StateChanged, WouldHaveOpened
 
 P = ParamSpec("P")
@@ -245,7 +245,7 @@ class Breaker(PolicyBase, Controls):
         left = (until := shut.until) - now
         exact = left < shut.longest and now + left >= until  # else rounding, or no time ends it
         retry_after = left if exact else shut.left(now)
-        return CircuitOpen(self._name or "breaker", retry_after, shut.reason, shut.why)
+        return quick(CircuitOpen, self._name or "breaker", retry_after, shut.reason, shut.why)
 
     # Steps of the core, under the lock; what they changed is told after it.
 

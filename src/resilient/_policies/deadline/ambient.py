@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, text
 from resilient._core.checks import seconds as check_seconds
-from resilient._policies.deadline.block import COVER, KIND, Deadline, ambient, innermost, limit_of
+from resilient._policies.deadline.block import COVER, KIND, Deadline, ambient, deadline_here, limit_of
 from resilient._runtime.decorate import check_function, is_coroutine_function
 
 P = ParamSpec("P")
@@ -88,7 +88,7 @@ def remaining(at_most: Seconds = math.inf) -> float:
 
 def left_here() -> float:
     """Seconds that the deadline here leaves, negative when it has passed; ``inf`` without one."""
-    found = innermost()
+    found = deadline_here()
     return math.inf if found is None or found.life is COVER else found.left()
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 KIND: Final = "deadline"
 ambient: ContextVar[Deadline | None] = ContextVar("resilient.deadline", default=None)
-innermost, set_innermost, reset_innermost = ambient.get, ambient.set, ambient.reset
+deadline_here, set_deadline_here, reset_deadline_here = ambient.get, ambient.set, ambient.reset
 """Bound once: to look a method up at an imported name costs as much as a tick."""
 _outbox = Outbox()
 expired_blocks: Final = Tally()
@@ -148,7 +148,7 @@ class Deadline:
             self._read = read = clock.now
             self._began = now = read()
             self._at = at = now + self.seconds
-            if at <= now or life is not NEW or innermost() is not None:
+            if at <= now or life is not NEW or deadline_here() is not None:
                 self._begin(now)
                 at = self._at
             if task is not None and life is not BARE:
@@ -159,7 +159,7 @@ class Deadline:
                 elif at != math.inf:
                     self._entry = self._timers.add(at, self)
         self.life = OPEN
-        self._token = set_innermost(self)
+        self._token = set_deadline_here(self)
         return self
 
     def __exit__(
@@ -172,7 +172,7 @@ class Deadline:
         self.life = ENDED
         self._ended_at = self._read()
         try:
-            reset_innermost(self._token)
+            reset_deadline_here(self._token)
         except ValueError:  # left in another context: what is still there of it must limit nobody
             self._at = math.inf
         if self._entry is not None:

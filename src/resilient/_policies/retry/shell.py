@@ -14,7 +14,7 @@ from resilient._core.retry import REASONS, Reason, asked_by, floor_of, why_not
 from resilient._core.tally import Tally
 from resilient._policies.base import PolicyBase
 from resilient._policies.deadline.ambient import left_here, not_expired
-from resilient._policies.deadline.block import innermost
+from resilient._policies.deadline.block import deadline_here
 from resilient._policies.retry import wrappers
 from resilient._policies.retry.attempts import Attempt, Attempts
 from resilient._policies.retry.budget import RetryBudget
@@ -175,7 +175,7 @@ class Retry(PolicyBase):
         if asked > wait:
             wait = asked
         attempts = self.attempts
-        if innermost() is not None or (attempts is not None and attempt >= attempts):
+        if deadline_here() is not None or (attempts is not None and attempt >= attempts):
             reason = why_not(attempt, attempts, False, wait, left_here())
             if reason is not None:
                 return reason

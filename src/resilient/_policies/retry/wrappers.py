@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilient._core.budget import BudgetCore, BudgetRule
 from resilient._policies.deadline.ambient import left_here, not_expired
-from resilient._policies.deadline.block import innermost
+from resilient._policies.deadline.block import deadline_here
 from resilient._policies.retry.run import OTHERS_TURN, Run, link
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
@@ -30,7 +30,7 @@ def plain(retry: Retry, fn: AnyFunction) -> AnyFunction:
 
     def retrying(*args: Any, **kwargs: Any) -> Any:
         began, bucket = clock.now(), deposits.present
-        if innermost() is not None:
+        if deadline_here() is not None:
             not_expired(retry.name, began)
         if bucket.since <= began < bucket.until:
             next(bucket.ticks)
@@ -58,7 +58,7 @@ def plain_async(retry: Retry, fn: AnyFunction) -> AnyFunction:
 
     async def retrying(*args: Any, **kwargs: Any) -> Any:
         began, bucket = clock.now(), deposits.present
-        if innermost() is not None:
+        if deadline_here() is not None:
             not_expired(retry.name, began)
         if bucket.since <= began < bucket.until:
             next(bucket.ticks)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 import threading
-from collections.abc import Callable, Hashable
+import weakref
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast, final
 
@@ -13,7 +15,7 @@ from resilient._core.singleflight import FlightTable, Run
 from resilient._core.tally import Tally
 from resilient._policies.base import PolicyBase
 from resilient._policies.deadline.ambient import not_expired
-from resilient._policies.deadline.block import Deadline
+from resilient._policies.deadline.block import Deadline, deadline_here
 from resilient._policies.singleflight.worlds import (
     AsyncFlight,
     AsyncioFlight,
@@ -22,6 +24,7 @@ from resilient._policies.singleflight.worlds import (
     TrioFlight,
     Waiting,
     asyncio_table,
+    is_of,
     running,
     trio_table,
 )
@@ -34,6 +37,7 @@ from resilient._runtime.decorate import (
     refuse_if_coroutine,
 )
 from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
+from resilient._runtime.loops import current_task, running_loop
 from resilient._runtime.registry import Registry
 from resilient.errors import Rejected
 from resilient.events import CallRejected, FlightJoined
@@ -72,6 +76,7 @@ class SingleFlight(PolicyBase):
         self._calls, self._runs, self._joined = Tally(), Tally(), Tally()
         self._threads: FlightTable[ThreadFlight] = FlightTable()
         self._tables: Registry[LoopTable] = Registry()
+        self._recent: Callable[[], LoopTable | None] = lambda: None  # the table used last, weakly
         self.list_me()
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -81,8 +86,9 @@ class SingleFlight(PolicyBase):
         """
         hashable(key)
         check_function(fn)
-        fly = self._fly_async if is_coroutine_function(fn) else self._fly
-        return cast("R", fly(key, functools.partial(fn, *args, **kwargs)))
+        if is_coroutine_function(fn):
+            return cast("R", self._fly_async(key, fn, args, kwargs))
+        return cast("R", self._fly(key, functools.partial(fn, *args, **kwargs)))
 
     def forget(self, key: Hashable) -> None:
         """Let later callers with *key* start a new run.
@@ -132,9 +138,7 @@ class SingleFlight(PolicyBase):
         find = self._finder(fn)
 
         async def flying(*args: Any, **kwargs: Any) -> Any:
-            return await self._fly_async(
-                find(*args, **kwargs), functools.partial(fn, *args, **kwargs)
-            )
+            return await self._fly_async(find(*args, **kwargs), fn, args, kwargs)
 
         return flying
 
@@ -147,49 +151,72 @@ class SingleFlight(PolicyBase):
 
     # In async code.
 
-    async def _fly_async(self, key: Hashable, fn: Callable[[], Any]) -> Any:
-        limit = not_expired(self.name, clock.now())
-        loop = loops.running_loop()
-        if loop is not None and loops.current_task(loop) is not None:
-            table, read = asyncio_table(self, loop, self._tables.add), clock.now
+    async def _fly_async(
+        self, key: Hashable, fn: AnyFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        limit = None if deadline_here() is None else not_expired(self.name, clock.now())
+        loop = running_loop()
+        if loop is not None and current_task(loop) is not None:
+            table, read = self._table_of(loop), clock.now
             new_run: type[AsyncFlight] = AsyncioFlight
         else:
             table, read = trio_table(self, self._tables.add), loops.trio_reading()
             new_run = TrioFlight
         until = math.inf if limit is None else limit.at_by(read)
-        run = self._join(table, key, until)
+        within = running.get()
+        run = table.find(key)
+        if run is not None:
+            run = self._join(table, run, until, within)
         if first := run is None:
-            self._runs.up()
-            run = new_run(key, read, self.name, fn, table.end)
+            next(self._runs.ticks)
+            run = new_run(key, read, self.name, fn, args, kwargs, table.end)
             table.begin(run)
             table.join(run, until)
             run.start()
-        self._calls.up()
+        next(self._calls.ticks)
+        waiter = run.waiter()
         try:
-            with Waiting(run, limit):
-                if limit is None or limit.enforced_here():
-                    await run.wait()
-                else:
-                    with Deadline(math.inf, self.name, None):  # an inherited limit interrupts nothing
-                        await run.wait()
+            if limit is None and not within:
+                await waiter
+            else:
+                await self._wait_within(run, waiter, limit)
         except BaseException:
+            run.unwait(waiter)
             if not run.done and table.leave(run):
                 run.cancel()
             raise
         return self._handed(run.outcome(), first=first)
 
-    def _join(self, table: LoopTable, key: Hashable, until: float) -> AsyncFlight | None:
-        run = table.find(key)
-        if run is None:
-            return None
-        _refuse_own(self.name, run)
+    def _table_of(self, loop: asyncio.AbstractEventLoop) -> LoopTable:
+        table = self._recent()
+        if not is_of(table, loop):
+            table = asyncio_table(self, loop, self._tables.add)
+            self._recent = weakref.ref(table)
+        return table
+
+    async def _wait_within(
+        self, run: AsyncFlight, waiter: Awaitable[object], limit: Deadline | None
+    ) -> None:
+        """Wait as part of other runs, or under a limit, which counts for *run*."""
+        with Waiting(run, limit):
+            if limit is None or limit.enforced_here():
+                await waiter
+            else:
+                with Deadline(math.inf, self.name, None):  # an inherited limit interrupts nothing
+                    await waiter
+
+    def _join(
+        self, table: LoopTable, run: AsyncFlight, until: float, within: tuple[Run, ...]
+    ) -> AsyncFlight | None:
+        _refuse_own(self.name, run, within)
         if run.doomed:
-            table.forget(key)
+            table.forget(run.key)
             return None
         table.join(run, until)
         run.extend()
-        self._joined.up()
-        self._tell_joined(key)
+        next(self._joined.ticks)
+        if notify.listening:
+            self._tell_joined(run.key)
         return run
 
     # In plain threads.
@@ -199,7 +226,8 @@ class SingleFlight(PolicyBase):
         run, event = self._lead_or_join(key, limit)
         self._calls.up()
         while event is not None:
-            self._tell_joined(key)
+            if notify.listening:
+                self._tell_joined(key)
             self._wait(run, event, limit)
             if not run.done:
                 assert limit is not None
@@ -215,7 +243,7 @@ class SingleFlight(PolicyBase):
     ) -> tuple[ThreadFlight, threading.Event | None]:
         """Begin a run, or wait for the one that is there: then with an event that its end sets."""
         until = math.inf if limit is None else limit.at_by(clock.now)
-        on_loop = loops.running_loop() is not None or loops.trio_task() is not None
+        on_loop = running_loop() is not None or loops.trio_task() is not None
         with self._lock:
             run = self._threads.find(key)
             if run is None:
@@ -223,7 +251,7 @@ class SingleFlight(PolicyBase):
                 self._threads.begin(run)
                 self._threads.join(run, until)
                 return run, None
-            _refuse_own(self.name, run)
+            _refuse_own(self.name, run, running.get())
             if not on_loop:
                 self._threads.join(run, until)
                 run.extend()
@@ -284,13 +312,12 @@ class SingleFlight(PolicyBase):
         return Rejected(self.name, None, "would_block", why)
 
     def _tell_joined(self, key: Hashable) -> None:
-        if notify.listening:
-            self.outbox.put(FlightJoined(policy=self.name, kind=self.kind, at=clock.now(), key=key))
-            self.outbox.deliver()
+        self.outbox.put(FlightJoined(policy=self.name, kind=self.kind, at=clock.now(), key=key))
+        self.outbox.deliver()
 
 
-def _refuse_own(name: str, run: Run) -> None:
-    if run.depends_on(running.get()):
+def _refuse_own(name: str, run: Run, within: tuple[Run, ...]) -> None:
+    if within and run.depends_on(within):
         raise RuntimeError(
             f"{name}: a run asks for its own key {run.key!r}, and would wait for itself for ever"
         )

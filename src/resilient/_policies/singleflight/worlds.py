@@ -11,14 +11,15 @@ import abc
 import asyncio
 import math
 import threading
+import types
 import weakref
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Generator, Hashable
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from resilient._core.singleflight import FlightTable, Run
-from resilient._policies.deadline.block import ALIVE, FIRED, OPEN, Deadline, ambient
+from resilient._policies.deadline.block import ALIVE, FIRED, OPEN, Deadline, deadline_here, set_deadline_here
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
@@ -124,19 +125,22 @@ class Waiting:
 class AsyncFlight(Flight, abc.ABC):
     """A run in a task of its own."""
 
-    __slots__ = ("_end", "_fn", "name")
+    __slots__ = ("_args", "_end", "_fn", "_kwargs", "name")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # made in one place
         self,
         key: Hashable,
         read: Callable[[], float],
         name: str,
-        fn: Callable[[], Awaitable[Any]],
+        fn: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
         end: Callable[[Any], None],
     ) -> None:
         super().__init__(key, read)
         self.name = name
-        self._fn, self._end = fn, end
+        self._fn, self._args, self._kwargs = fn, args, kwargs
+        self._end = end
 
     def context(self) -> Context:
         """A copy of the present one.
@@ -144,40 +148,52 @@ class AsyncFlight(Flight, abc.ABC):
         Without its deadline, and with this run among those that are under way.
         """
         context = copy_context()
-        context.run(ambient.set, None)
+        if deadline_here() is not None:
+            context.run(set_deadline_here, None)
         context.run(running.set, (*running.get(), self))
         return context
 
-    async def drive(self) -> None:
+    async def drive(self, *, primed: bool) -> None:
         """The body of the task.
 
-        It keeps the outcome for those who wait. It raises only its own cancellation, and what is
-        no `Exception` when nobody is left to hear of it.
+        It keeps the outcome for those who wait. It raises only what is no `Exception`, when nobody
+        is left to hear of it, and on trio its own cancellation.
+
+        A *primed* one was brought to its first line before the task takes it over: so also a
+        cancellation before the task's first step finds it inside the ``try``.
         """
         try:
-            if (limit := self.open_limit(self.name, bare=False)) is None:
-                self.finish(await self._fn(), None)
+            if primed:
+                await _pause()
+            if self.until == math.inf or (limit := self.open_limit(self.name, bare=False)) is None:
+                self.finish(await self._fn(*self._args, **self._kwargs), None)
             else:
                 with limit:
                     limit.move(self.until)
-                    result = await self._fn()
+                    result = await self._fn(*self._args, **self._kwargs)
                 self.finish(result, None)
         except BaseException as error:
             self.finish(None, error)
-            heard = isinstance(error, Exception) or self.waiting
-            if loops.is_cancellation(error) or not heard:
+            if self.must_raise(error):
                 raise
         finally:
             self._end(self)  # the key is free before anybody resumes
             self.wake()
+
+    def must_raise(self, error: BaseException) -> bool:
+        """Whether the task itself must end by *error*."""
+        return not (isinstance(error, Exception) or self.waiting)
 
     @abc.abstractmethod
     def start(self) -> None:
         """Begin."""
 
     @abc.abstractmethod
-    async def wait(self) -> None:
-        """Wait for its end."""
+    def waiter(self) -> Awaitable[object]:
+        """What one caller awaits: the end of the run."""
+
+    def unwait(self, waiter: Any) -> None:
+        """A caller awaits *waiter* no more."""
 
     @abc.abstractmethod
     def wake(self) -> None:
@@ -196,37 +212,40 @@ class AsyncFlight(Flight, abc.ABC):
         """Whether it has been cancelled, so that nobody may join."""
 
 
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
+
+
 class AsyncioFlight(AsyncFlight):
     """A run in an asyncio task."""
 
-    __slots__ = ("_task", "_waiters")
+    __slots__ = ("_loop", "_task", "_waiters")
 
     def start(self) -> None:
         """See `AsyncFlight.start`."""
         self._waiters: set[asyncio.Future[None]] = set()
-        self._task = asyncio.get_running_loop().create_task(self._silent(), context=self.context())
-        self._task.add_done_callback(self._ended)
+        self._loop = loop = asyncio.get_running_loop()
+        body = self.drive(primed=True)
+        body.send(None)
+        self._task = loop.create_task(body, context=self.context())
 
-    async def _silent(self) -> None:
-        with suppress(asyncio.CancelledError):  # kept for the waiters, if there are any
-            await self.drive()
+    def must_raise(self, error: BaseException) -> bool:
+        """See `AsyncFlight.must_raise`: a cancellation is kept for the waiters, if there are any."""
+        return not loops.is_cancellation(error) and super().must_raise(error)
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        if not self.done:  # cancelled before its first step: nothing of `drive` was run
-            self.finish(None, asyncio.CancelledError())
-            self._end(self)
-            self.wake()
-
-    async def wait(self) -> None:
-        """See `AsyncFlight.wait`."""
+    def waiter(self) -> asyncio.Future[None]:
+        """See `AsyncFlight.waiter`."""
+        waiter = self._loop.create_future()
         if self.done:  # an eager task may have ended before anybody waits
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.discard(waiter)
+            waiter.set_result(None)
+        else:
+            self._waiters.add(waiter)
+        return waiter
+
+    def unwait(self, waiter: asyncio.Future[None]) -> None:
+        """See `AsyncFlight.unwait`."""
+        self._waiters.discard(waiter)
 
     def wake(self) -> None:
         """See `AsyncFlight.wake`."""
@@ -243,7 +262,7 @@ class AsyncioFlight(AsyncFlight):
     @property
     def doomed(self) -> bool:
         """See `AsyncFlight.doomed`."""
-        return self.expired or self._task.cancelling() > 0
+        return self._task.cancelling() > 0 or (self.limit is not None and self.expired)
 
 
 class TrioFlight(AsyncFlight):
@@ -263,11 +282,15 @@ class TrioFlight(AsyncFlight):
 
     async def _body(self) -> None:
         with self._scope:
-            await self.drive()
+            await self.drive(primed=False)
 
-    async def wait(self) -> None:
-        """See `AsyncFlight.wait`."""
-        await self._over.wait()
+    def must_raise(self, error: BaseException) -> bool:
+        """See `AsyncFlight.must_raise`: trio wants its cancellations back."""
+        return loops.is_cancellation(error) or super().must_raise(error)
+
+    def waiter(self) -> Awaitable[object]:
+        """See `AsyncFlight.waiter`."""
+        return self._over.wait()
 
     def wake(self) -> None:
         """See `AsyncFlight.wake`."""
@@ -303,6 +326,11 @@ class LoopTable(FlightTable[AsyncFlight]):
 
 
 _tables_of_trio: trio.lowlevel.RunVar[weakref.WeakKeyDictionary[object, LoopTable]] | None = None
+
+
+def is_of(table: LoopTable | None, loop: asyncio.AbstractEventLoop) -> TypeGuard[LoopTable]:
+    """Whether *table* is that of *loop*."""
+    return table is not None and table._loop is not None and table._loop() is loop
 
 
 def asyncio_table(
@@ -350,7 +378,7 @@ class ThreadFlight(Flight):
         return copy_context().run(self._inside, name, fn)
 
     def _inside(self, name: str, fn: Callable[[], Any]) -> Any:
-        ambient.set(None)
+        set_deadline_here(None)
         running.set((*running.get(), self))
         if (limit := self.open_limit(name, bare=True)) is None:
             return fn()
