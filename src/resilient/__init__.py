@@ -1,6 +1,8 @@
 """Keeps calls fast and safe while the things they depend on are not."""
 
-from resilient import errors, events, testing
+from typing import TYPE_CHECKING
+
+from resilient import errors
 from resilient._core.breaker import BreakerState, BreakerStats
 from resilient._policies.backoff import Backoff, backoff
 from resilient._policies.base import Call, Policy, policies, policy_of
@@ -26,6 +28,9 @@ from resilient.errors import (
     Rejected,
     ResilienceError,
 )
+
+if TYPE_CHECKING:
+    from resilient import events, testing
 
 __all__ = [
     "Backoff",
@@ -67,3 +72,12 @@ __all__ = [
     "testing",
     "timeout",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load `events` and `testing` when they are asked for: most programs never do."""
+    if name not in {"events", "testing"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415  # see above
+
+    return import_module(f"resilient.{name}")

@@ -80,7 +80,7 @@ class Judge:
         self._known = known
         special: tuple[type, ...] = (BaseExceptionGroup, *known_types)
         plain = not (self._ignore.types or self._ignore.predicates)
-        self.sure = frozenset(
+        self.sure = tuple(
             kind for kind in self._on.types if plain and not issubclass(kind, special)
         )
         self._tell, self._told = tell, False

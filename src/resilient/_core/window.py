@@ -45,15 +45,13 @@ class TimeWindow:
 
     def __init__(self, length: float, now: float, total: int) -> None:
         self._width = length * SHARE
-        self._good = array("q", bytes(8 * BUCKETS))
-        self._bad = array("q", bytes(8 * BUCKETS))
-        self._slow = array("q", bytes(8 * BUCKETS))
         self.clear(now, total)
 
     def clear(self, now: float, total: int) -> None:
         """Forget everything; *total* successes have been before."""
-        for row in (self._good, self._bad, self._slow):
-            row[:] = array("q", bytes(8 * BUCKETS))
+        self._good: array[int] | None = None  # each made when there is something to count
+        self._bad: array[int] | None = None
+        self._slow: array[int] | None = None
         self._slot = 0
         self._base = total  # the total when the present bucket began
         self._old_good = 0  # successes in the other buckets
@@ -70,6 +68,8 @@ class TimeWindow:
 
     def add_failure(self, *, slow: bool) -> None:
         """One more failure in the present bucket."""
+        if self._bad is None:
+            self._bad = _row()
         self._bad[self._slot] += 1
         self.failures += 1
         if slow:
@@ -77,6 +77,8 @@ class TimeWindow:
 
     def add_slow(self) -> None:
         """One of the calls of the present bucket was slow."""
+        if self._slow is None:
+            self._slow = _row()
         self._slow[self._slot] += 1
         self.slow += 1
 
@@ -98,15 +100,29 @@ class TimeWindow:
 
     def _next(self, total: int) -> None:
         good = total - self._base
-        self._good[self._slot] = good
-        self._old_good += good
+        if good:
+            if self._good is None:
+                self._good = _row()
+            self._good[self._slot] = good
+            self._old_good += good
         self._base = total
         self._slot = slot = (self._slot + 1) % BUCKETS
-        self._old_good -= self._good[slot]
-        self.failures -= self._bad[slot]
-        self.slow -= self._slow[slot]
-        self._good[slot] = self._bad[slot] = self._slow[slot] = 0
+        self._old_good -= _take(self._good, slot)
+        self.failures -= _take(self._bad, slot)
+        self.slow -= _take(self._slow, slot)
         self.since, self.until = self.until, self.until + self._width
+
+
+def _row() -> array[int]:
+    return array("q", bytes(8 * BUCKETS))
+
+
+def _take(row: array[int] | None, slot: int) -> int:
+    """Empty one bucket of *row*, and say what was in it."""
+    if row is None:
+        return 0
+    count, row[slot] = row[slot], 0
+    return count
 
 
 class CountWindow:

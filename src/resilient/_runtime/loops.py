@@ -1,16 +1,13 @@
 """What differs between asyncio, trio and plain threads.
 
-Nothing here imports trio: only a program that runs it has it loaded.
+Nothing here imports asyncio or trio: only a program that runs one has it loaded.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import weakref
-from asyncio import CancelledError, current_task
-from asyncio.events import _get_running_loop as running_loop  # public since 3.7 under this name
 from collections.abc import Callable, Collection
 from heapq import heappush
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,13 +16,11 @@ from resilient._core.deadline import Entry, TimerQueue
 from resilient._runtime import clock
 
 if TYPE_CHECKING:
+    import asyncio
+
     import trio
 
-AsyncioTask = asyncio.Task[Any]
-
 __all__ = [
-    "AsyncioTask",
-    "CancelledError",
     "LoopState",
     "Timers",
     "current_task",
@@ -38,6 +33,32 @@ __all__ = [
     "trio_reading",
     "trio_task",
 ]
+
+
+def _is_asyncio_here() -> bool:
+    """Take asyncio's own functions, once it is loaded."""
+    global running_loop, current_task  # noqa: PLW0603  # asked for at every block, so no look-up
+    module = sys.modules.get("asyncio")
+    if module is None or not hasattr(module, "current_task"):  # or it is being imported
+        return False
+    running_loop, current_task = module._get_running_loop, module.current_task
+    return True
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    return running_loop() if _is_asyncio_here() else None
+
+
+def _current_task(
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> asyncio.Task[Any] | None:
+    return current_task(loop) if _is_asyncio_here() else None
+
+
+running_loop: Callable[[], asyncio.AbstractEventLoop | None] = _running_loop
+"""The loop that runs in this thread. Ask it as ``loops.running_loop()``: it changes."""
+current_task: Callable[..., asyncio.Task[Any] | None] = _current_task
+"""The asyncio task that runs here; of a loop, if one is given."""
 
 
 class Due(Protocol):
@@ -128,10 +149,10 @@ def is_cancellation(error: BaseException) -> bool:
     """Whether *error* is the cancellation of asyncio or trio, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_cancellation(one) for one in error.exceptions)
-    if isinstance(error, CancelledError):
-        return True
-    trio = sys.modules.get("trio")
-    return trio is not None and isinstance(error, trio.Cancelled)
+    return any(
+        isinstance(error, getattr(sys.modules.get(module), name, ()))
+        for module, name in (("asyncio", "CancelledError"), ("trio", "Cancelled"))
+    )
 
 
 def trio_reading() -> Callable[[], float]:

@@ -9,7 +9,6 @@ waits for a slow listener of another call, and what a listener causes comes afte
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import threading
 from collections import deque
@@ -21,10 +20,16 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
 from resilient._runtime.registry import Registry
 
 if TYPE_CHECKING:
+    import logging
     from typing import Self
 
-log: Final = logging.getLogger("resilient")
 E = TypeVar("E", bound="Told")
+
+
+def _log() -> logging.Logger:
+    import logging  # noqa: PLC0415  # most programs never hear of it
+
+    return logging.getLogger("resilient")
 
 
 class Told(Protocol):
@@ -73,7 +78,7 @@ class Subscription:
         except Exception:
             if not self._complained:
                 self._complained = True
-                log.exception(
+                _log().exception(
                     "listener %r failed; its further errors are not logged", self._listener
                 )
 
@@ -121,26 +126,33 @@ class Outbox:
     __slots__ = ("__weakref__", "_busy", "_queue")
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[Told, Context]] = deque()
+        self._queue: deque[tuple[Told, Context]] | None = None  # most have nothing to tell
         self._busy = threading.Lock()
         _outboxes.add(self)
 
     def put(self, event: Told) -> None:
         """Keep *event* for `deliver`; call it where the decision is made, under its lock."""
-        self._queue.append((event, copy_context()))
+        queue = self._queue
+        if queue is None:
+            with _changing:  # two threads may be here, in a policy that decides without a lock
+                queue = self._queue
+                if queue is None:
+                    queue = self._queue = deque()
+        queue.append((event, copy_context()))
 
     def deliver(self) -> None:
         """Tell what is kept; call it under no lock.
 
         If another thread is at it, it tells this, too.
         """
-        while self._queue:
+        queue = self._queue
+        while queue:
             busy = self._busy
             if not busy.acquire(blocking=False):
                 return
             try:
-                while self._queue:
-                    event, context = self._queue.popleft()
+                while queue:
+                    event, context = queue.popleft()
                     for subscription in _subscriptions:
                         subscription._tell(event, context)  # one module, two classes
             finally:
@@ -149,7 +161,7 @@ class Outbox:
     def _forked(self) -> None:
         """In a child: what the parent's threads were telling is theirs."""
         self._busy = threading.Lock()
-        self._queue.clear()
+        self._queue = None
 
 
 _outboxes: Registry[Outbox] = Registry()
@@ -168,6 +180,6 @@ if hasattr(os, "register_at_fork"):
 
 def predicate_failed(predicate: object, fault: Exception) -> None:
     """Say in the log that a predicate of a policy raised."""
-    log.error(
+    _log().error(
         "the predicate %r failed; its further errors are not logged", predicate, exc_info=fault
     )

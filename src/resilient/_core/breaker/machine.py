@@ -45,6 +45,8 @@ from resilient._core.tally import Tally
 from resilient._core.window import CountWindow, TimeWindow
 
 S = BreakerState
+NOBODY: Final[dict[Permit, None]] = {}
+"""The probes of every state but HALF_OPEN."""
 OUT_OF_ORDER: Final = 1.0
 """Seconds: readings of several threads may arrive out of order by up to this.
 Only a larger step back is the clock's own."""
@@ -54,10 +56,10 @@ class BreakerCore:
     """The state machine of one breaker, or of one key of a keyed one."""
 
     __slots__ = (
-        "_by_count", "_by_time", "_failures", "_first", "_generation", "_ignored", "_opened",
+        "_by_count", "_by_time", "_entered", "_failures", "_first", "_generation", "_ignored", "_opened",
         "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_rejected", "_row", "_rule", "_run",
         "_seen", "_slow", "_state", "_told", "calls", "key", "retired", "shut", "standing",
-        "successes", "transitions", "void",
+        "successes", "void",
     )  # fmt: skip
 
     def __init__(
@@ -75,7 +77,6 @@ class BreakerCore:
         self.retired = False  # it was one key's, and another has its place now
         self._generation = self._run = 0
         self._told = False
-        self._probing: dict[Permit, None] = {}
         watched = rule.failure_rate is not None or rule.slow is not None
         self._by_count = CountWindow(rule.window_calls) if watched and rule.window_calls else None
         self._by_time = (
@@ -90,8 +91,8 @@ class BreakerCore:
         self.successes.zero()
         self._failures = self._slow = self._ignored = self._opened = 0
         self.void = 0  # counted in `calls`, and then not made
-        self._rejected: dict[BreakerState, Tally] = {}  # by the state that rejected
-        self.transitions: dict[BreakerState, int] = {}  # by the state that was entered
+        self._rejected: dict[BreakerState, Tally] | None = None  # by the state that rejected
+        self._entered: dict[BreakerState, int] | None = None  # by the state that was entered
         self._row = 0
         self._first = self._generation + 1
         self._seen = now
@@ -167,9 +168,13 @@ class BreakerCore:
     @property
     def rejections(self) -> dict[BreakerState, int]:
         """How many calls were rejected, by the state that rejected them."""
-        return {
-            state: count for state, tally in self._rejected.items() if (count := tally.read())
-        }
+        tallies = self._rejected or {}
+        return {state: count for state, tally in tallies.items() if (count := tally.read())}
+
+    @property
+    def transitions(self) -> dict[BreakerState, int]:
+        """How often it moved, by the state that it entered."""
+        return dict(self._entered or {})
 
     def healthy(self, now: float) -> bool:
         """Closed, and no failure in the window; without a window, no run of failures."""
@@ -214,7 +219,7 @@ class BreakerCore:
             failures=self._failures,
             slow=self._slow,
             ignored=self._ignored,
-            rejected=sum(tally.read() for tally in self._rejected.values()),
+            rejected=sum(self.rejections.values()),
             in_flight=calls - ended,
             failure_rate=self._bad_in_window() / inside if known else None,
             slow_rate=self._slow_in_window() / inside
@@ -299,7 +304,8 @@ class BreakerCore:
         old = self._state
         self._end_span()
         if old is not state:
-            self.transitions[state] = self.transitions.get(state, 0) + 1
+            self._entered = self._entered or {}
+            self._entered[state] = self._entered.get(state, 0) + 1
         self._begin(state, why, u)
         return Transition(old, state, why, self._seen)
 
@@ -308,7 +314,7 @@ class BreakerCore:
         self._state, self.shut = state, None
         self._generation += 1
         self._run = self._probe_done = self._probe_bad = self._probe_slow = 0
-        self._probing = {}
+        self._probing: dict[Permit, None] = {} if state is S.HALF_OPEN else NOBODY
         self._told = False
         if self._by_count is not None:
             self._by_count.clear()
@@ -371,10 +377,8 @@ class BreakerCore:
         self._slow += slow
 
     def _tally_of(self, state: BreakerState) -> Tally:
-        tally = self._rejected.get(state)
-        if tally is None:
-            tally = self._rejected[state] = Tally()
-        return tally
+        self._rejected = self._rejected or {}
+        return self._rejected.setdefault(state, Tally())
 
     def _roll(self, now: float) -> None:
         if self._by_time is not None:

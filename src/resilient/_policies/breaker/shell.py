@@ -8,9 +8,8 @@ everything else goes through `enter` and `_settle`.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Hashable
-from typing import Any, ParamSpec, TypeVar, final
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, final
 
 from resilient._core.breaker import (
     BreakerCore,
@@ -33,7 +32,9 @@ from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, CoroutineReturned, refuse_coroutine
 from resilient._runtime.keying import KeyOf, hashable, key_of
 from resilient.errors import CircuitOpen, quick
-from resilient.events import CallRejected, Event, StateChanged, WouldHaveOpened
+
+if TYPE_CHECKING:
+    from resilient.events import Event
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,12 +66,11 @@ class Breaker(PolicyBase, Controls):
         if settings.on_result is not None:
             self._quick = -math.inf  # every result must be judged
         self._hung_after = -math.inf if slow is None else slow
-        self._lost: deque[tuple[Permit, Verdict]] = deque()
-        self._gone: dict[str, int] = dict.fromkeys(TOTALS, 0)
-        self._gone_tallies = BreakerTallies({}, {})
+        self._lost: list[tuple[Permit, Verdict]] = []
         self._only = self._new_core(None) if settings.key is None else None
         self._keys: Keys[BreakerCore] | None = None
         if settings.key is not None:
+            self._none_gone()
             self._keys = Keys(
                 settings.max_keys,
                 idle=lambda core: not core.in_flight(),
@@ -140,9 +140,10 @@ class Breaker(PolicyBase, Controls):
     def tallies(self) -> BreakerTallies:
         """Rejections and transitions by state, over all keys: for metrics."""
         with self._lock:
-            sums = BreakerTallies(
-                dict(self._gone_tallies.rejections), dict(self._gone_tallies.transitions)
-            )
+            sums = BreakerTallies({}, {})
+            if self._keys is not None:
+                sums.rejections.update(self._gone_tallies.rejections)
+                sums.transitions.update(self._gone_tallies.transitions)
             for core in self._cores():
                 sums.add(core)
             return sums
@@ -169,12 +170,11 @@ class Breaker(PolicyBase, Controls):
             now, u = clock.now(), self._settings.cooldown.draw()
             self._drain(now)
             self._future = self._settings.initial
-            self._gone = dict.fromkeys(TOTALS, 0)
-            self._gone_tallies = BreakerTallies({}, {})
             for core in self._cores():
                 core.renew(now, u, self._future)
             if self._keys is not None:
                 self._keys.clear()
+                self._none_gone()
 
     def clock_changed(self) -> None:
         """See `PolicyBase.clock_changed`."""
@@ -308,7 +308,7 @@ class Breaker(PolicyBase, Controls):
     def _drain(self, now: float) -> None:
         """Settle the calls that ended where no lock could be taken."""
         while self._lost:
-            permit, verdict = self._lost.popleft()
+            permit, verdict = self._lost.pop(0)
             moved = (core := permit.core).settle(permit, verdict, now, self._settings.cooldown.draw())
             if moved is not None and notify.listening:
                 self.outbox.put(self._event(core, moved))
@@ -357,6 +357,10 @@ class Breaker(PolicyBase, Controls):
         self._gone["calls"] -= stats.in_flight  # of one that came too late: it is counted elsewhere
         self._gone_tallies.add(gone)
 
+    def _none_gone(self) -> None:
+        self._gone = dict.fromkeys(TOTALS, 0)  # what the keys that made room had counted
+        self._gone_tallies = BreakerTallies({}, {})
+
     def _cores(self) -> list[BreakerCore]:
         """Those that are kept: one, or one for each key."""
         if self._only is not None:
@@ -367,6 +371,8 @@ class Breaker(PolicyBase, Controls):
     # Words.
 
     def _event(self, core: BreakerCore, moved: Moved) -> Event:
+        from resilient.events import StateChanged, WouldHaveOpened  # noqa: PLC0415  # whoever listens has loaded it
+
         if isinstance(moved, Transition):
             return StateChanged(
                 policy=self.name,
@@ -382,6 +388,8 @@ class Breaker(PolicyBase, Controls):
         )
 
     def _rejection(self, core: BreakerCore, refusal: Refusal, now: float) -> Event:
+        from resilient.events import CallRejected  # noqa: PLC0415  # whoever listens has loaded it
+
         return CallRejected(
             policy=self.name,
             kind=self.kind,

@@ -24,10 +24,8 @@ from resilient._core.checks import seconds as check_seconds
 from resilient._core.deadline import Entry
 from resilient._core.tally import Tally
 from resilient._runtime import clock, loops, notify
-from resilient._runtime.loops import current_task, running_loop
 from resilient._runtime.notify import Outbox
 from resilient.errors import DeadlineExceeded
-from resilient.events import DeadlineExpired
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -140,8 +138,8 @@ class Deadline:
             raise RuntimeError(
                 f"{self.name}: a deadline is used once; timeout() is the policy to reuse"
             )
-        loop: Any = running_loop()
-        task: Any = None if loop is None else current_task(loop)
+        loop: Any = loops.running_loop()
+        task: Any = None if loop is None else loops.current_task(loop)
         if task is None and (trio_task := loops.trio_task()) is not None:
             self._enter_trio(trio_task)
         else:
@@ -181,7 +179,7 @@ class Deadline:
             self._disinherit()
         if self._scope is not None:
             return self._exit_trio(self._scope, kind, error, trace)
-        if fired and running_loop() is not None and current_task() is self._task:
+        if fired and loops.running_loop() is not None and loops.current_task() is self._task:
             self._convert(error)
         return None
 
@@ -287,8 +285,8 @@ class Deadline:
 
     def enforced_here(self) -> bool:
         """Whether this block, still open, cancels the very task that asks."""
-        loop = running_loop()
-        task = loops.trio_task() if loop is None else current_task(loop)
+        loop = loops.running_loop()
+        task = loops.trio_task() if loop is None else loops.current_task(loop)
         return task is not None and self._task is task and self.life in ALIVE
 
     def exceeded(self, policy: str, *, started: bool) -> DeadlineExceeded:
@@ -445,11 +443,13 @@ class Deadline:
         """Turn our own cancellation into `DeadlineExceeded`, and nobody else's."""
         if self._task.uncancel() > self._cancels or error is None:
             return
-        if isinstance(error, loops.CancelledError):
+        from asyncio import CancelledError  # noqa: PLC0415  # loaded already: we are inside it
+
+        if isinstance(error, CancelledError):
             raise self._expired() from error
         if not isinstance(error, BaseExceptionGroup):
             return
-        cancelled, rest = error.split(loops.CancelledError)
+        cancelled, rest = error.split(CancelledError)
         if rest is None:
             raise self._expired() from error
         if cancelled is None:
@@ -503,6 +503,8 @@ class Deadline:
         outbox, kind = (_outbox, KIND) if owner is None else (owner.outbox, owner.kind)
         (expired_blocks if owner is None else owner.expired).up()
         if notify.listening:
+            from resilient.events import DeadlineExpired  # noqa: PLC0415  # whoever listens has loaded it
+
             outbox.put(
                 DeadlineExpired(
                     policy=self.name, kind=kind, at=self._ended_at, seconds=error.seconds

@@ -23,7 +23,6 @@ from resilient._policies.retry.strategies import WaitRule
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction
 from resilient._runtime.keying import Key, hashable, key_of
-from resilient.events import RetryGaveUp, RetryScheduled
 
 MAX_KEYS = 1024
 
@@ -201,6 +200,8 @@ class Retry(PolicyBase):
 
     def scheduled(self, attempt: int, wait: float, error: Exception | None) -> None:
         """Another attempt will follow, and somebody listens."""
+        from resilient.events import RetryScheduled  # noqa: PLC0415  # whoever listens has loaded it
+
         self.outbox.put(
             RetryScheduled(
                 policy=self.name,
@@ -218,6 +219,8 @@ class Retry(PolicyBase):
         with self._lock:
             self._gave_up[reason] += 1
         if notify.listening and reason != "not_retryable":
+            from resilient.events import RetryGaveUp  # noqa: PLC0415  # whoever listens has loaded it
+
             self.outbox.put(
                 RetryGaveUp(
                     policy=self.name,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
 from resilient._core.singleflight import FlightTable, Run
 from resilient._core.tally import Tally
@@ -37,10 +36,11 @@ from resilient._runtime.decorate import (
     refuse_if_coroutine,
 )
 from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
-from resilient._runtime.loops import current_task, running_loop
 from resilient._runtime.registry import Registry
 from resilient.errors import Rejected
-from resilient.events import CallRejected, FlightJoined
+
+if TYPE_CHECKING:
+    import asyncio
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,8 +155,8 @@ class SingleFlight(PolicyBase):
         self, key: Hashable, fn: AnyFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         limit = None if deadline_here() is None else not_expired(self.name, clock.now())
-        loop = running_loop()
-        if loop is not None and current_task(loop) is not None:
+        loop = loops.running_loop()
+        if loop is not None and loops.current_task(loop) is not None:
             table, read = self._table_of(loop), clock.now
             new_run: type[AsyncFlight] = AsyncioFlight
         else:
@@ -243,7 +243,7 @@ class SingleFlight(PolicyBase):
     ) -> tuple[ThreadFlight, threading.Event | None]:
         """Begin a run, or wait for the one that is there: then with an event that its end sets."""
         until = math.inf if limit is None else limit.at_by(clock.now)
-        on_loop = running_loop() is not None or loops.trio_task() is not None
+        on_loop = loops.running_loop() is not None or loops.trio_task() is not None
         with self._lock:
             run = self._threads.find(key)
             if run is None:
@@ -297,6 +297,8 @@ class SingleFlight(PolicyBase):
 
     def _would_block(self, key: Hashable) -> Rejected:
         if notify.listening:
+            from resilient.events import CallRejected  # noqa: PLC0415  # whoever listens has loaded it
+
             self.outbox.put(
                 CallRejected(
                     policy=self.name,
@@ -312,6 +314,8 @@ class SingleFlight(PolicyBase):
         return Rejected(self.name, None, "would_block", why)
 
     def _tell_joined(self, key: Hashable) -> None:
+        from resilient.events import FlightJoined  # noqa: PLC0415  # whoever listens has loaded it
+
         self.outbox.put(FlightJoined(policy=self.name, kind=self.kind, at=clock.now(), key=key))
         self.outbox.deliver()
 

@@ -8,7 +8,6 @@ In plain threads the first caller runs it. The three are in one file because the
 from __future__ import annotations
 
 import abc
-import asyncio
 import math
 import threading
 import types
@@ -23,6 +22,7 @@ from resilient._policies.deadline.block import ALIVE, FIRED, OPEN, Deadline, dea
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
+    import asyncio
     from types import TracebackType
 
     import trio
@@ -225,7 +225,9 @@ class AsyncioFlight(AsyncFlight):
     def start(self) -> None:
         """See `AsyncFlight.start`."""
         self._waiters: set[asyncio.Future[None]] = set()
-        self._loop = loop = asyncio.get_running_loop()
+        loop = loops.running_loop()
+        assert loop is not None
+        self._loop = loop
         body = self.drive(primed=True)
         body.send(None)
         self._task = loop.create_task(body, context=self.context())
