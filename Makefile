@@ -6,8 +6,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST ?= -q
+BENCH ?=
 
-.PHONY: demo test lint types docs mutants matrix mutate clean
+.PHONY: demo test lint types docs mutants matrix mutate bench clean
 
 demo: $(VENV)/installed-drill
 	@echo "== a service behind a fault proxy, three clients, and a verdict"
@@ -42,6 +43,10 @@ mutate: $(VENV)/installed-dev
 	@echo "== every mutant of the core, tried by its tests: takes an hour; survivors are in tests/mutants/survivors.md"
 	$(BIN)/mutmut run --max-children 2
 	$(BIN)/mutmut results
+
+bench: $(VENV)/installed-bench
+	@echo "== what a call costs, beside every peer; takes about ten minutes"
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) .venv-* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build mutants

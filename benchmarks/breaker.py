@@ -130,6 +130,7 @@ def _fluxgate(failures: int, cooldown: float) -> dict[str, Any]:
     }
 
 
+WINDOW = "a window of calls, not of seconds"
 RUN = "a run of failures alone: no window, no slow calls"
 PEERS: list[tuple[str, Make | None, Make | None, str]] = [
     ("circuitbreaker", circuitbreaker, circuitbreaker, f"{RUN}; takes no lock, loses counts"),
@@ -140,9 +141,9 @@ PEERS: list[tuple[str, Make | None, Make | None, str]] = [
     ("pyfailsafe", None, pyfailsafe, f"{RUN}; asyncio alone"),
     ("aioresilience", None, aioresilience, f"{RUN}; asyncio alone"),
     ("pyresilience", pyresilience, pyresilience, RUN),
-    ("pyresilience (window)", pyresilience_window, pyresilience_window, "a window of calls, not of seconds"),
-    ("interlock-cb", interlock, interlock, "a window of calls, not of seconds"),
-    ("fluxgate", fluxgate, fluxgate_async, "a window of calls, not of seconds; takes no lock"),
+    ("pyresilience (window)", pyresilience_window, pyresilience_window, WINDOW),
+    ("interlock-cb", interlock, interlock, WINDOW),
+    ("fluxgate", fluxgate, fluxgate_async, f"{WINDOW}; takes no lock"),
 ]  # fmt: skip
 
 

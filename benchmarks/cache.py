@@ -62,15 +62,16 @@ def cashews() -> Callable[[str], Any]:
     return cache(ttl=3600, key="{key}")(answer_async)
 
 
+LACKS = "no stale values, no refresh ahead"
 CASES = [
     Case(
         "cache",
         "cache hit",
         "sync",
         (
-            Entry("cachetools", lambda: hit(cachetools(locked=False)), "not thread-safe, coalesces nothing"),
-            Entry("cachetools with a lock", lambda: hit(cachetools(locked=True)), "coalesces nothing"),
-            Entry("theine", lambda: hit(theine(answer)), "no stale values, no refresh ahead"),
+            Entry("cachetools", lambda: hit(cachetools(locked=False)), "not thread-safe"),
+            Entry("cachetools with a lock", lambda: hit(cachetools(locked=True)), LACKS),
+            Entry("theine", lambda: hit(theine(answer)), LACKS),
         ),
     ),
     Case(
@@ -78,8 +79,8 @@ CASES = [
         "cache hit",
         "async",
         (
-            Entry("async-lru", lambda: hit_async(async_lru()), "no stale values, no refresh ahead"),
-            Entry("theine", lambda: hit_async(theine(answer_async)), "no stale values, no refresh ahead"),
+            Entry("async-lru", lambda: hit_async(async_lru()), LACKS),
+            Entry("theine", lambda: hit_async(theine(answer_async)), LACKS),
             Entry("aiocache", lambda: hit_async(aiocache()), "coalesces nothing"),
             Entry("cashews", lambda: hit_async(cashews()), "coalesces nothing unless told"),
         ),

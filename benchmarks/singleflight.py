@@ -110,9 +110,7 @@ def wave(fetch: Fetch) -> Call:
 
     async def once() -> None:
         key, loop = f"key {next(keys)}", asyncio.get_running_loop()
-        answers = await asyncio.gather(
-            *[loop.create_task(fetch(key)) for _ in range(WAITERS)]
-        )
+        answers = await asyncio.gather(*[loop.create_task(fetch(key)) for _ in range(WAITERS)])
         if answers != [key] * WAITERS:
             raise RuntimeError(f"not everybody got the answer: {answers[:3]}")
 
@@ -137,7 +135,10 @@ CASES = [
         (
             Entry("task + shield", lambda: wave(by_hand(work)), by_hand=True),
             Entry(OURS, lambda: wave(ours(work))),
-            *(Entry(name, lambda make=make: wave(make(work)), lacks) for name, make, lacks in PEERS),
+            *(
+                Entry(name, lambda make=make: wave(make(work)), lacks)
+                for name, make, lacks in PEERS
+            ),
         ),
         units=WAITERS,
     ),

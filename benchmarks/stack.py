@@ -54,8 +54,7 @@ def hyx(*, all_five: bool = False) -> Call:
 
 
 def interlock() -> Call:
-    from interlock import Config, Pipeline, TimeoutStrategy
-    from interlock import CircuitBreaker, CircuitBreakerStrategy
+    from interlock import CircuitBreaker, CircuitBreakerStrategy, Config, Pipeline, TimeoutStrategy
 
     breaker_ = CircuitBreaker(name="benchmark", config=Config())
     pipe = Pipeline(CircuitBreakerStrategy(breaker_), TimeoutStrategy(5.0))

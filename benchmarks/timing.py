@@ -225,7 +225,7 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if name == "asyncio":
         return asyncio.new_event_loop
     try:
-        import uvloop  # noqa: PLC0415  # where it is installed
+        import uvloop  # where it is installed
     except ModuleNotFoundError:
         return None
     return uvloop.new_event_loop

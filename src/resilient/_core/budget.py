@@ -67,8 +67,8 @@ class BudgetCore:
     """Deposits in buckets, and a log of what the reserve gave."""
 
     __slots__ = (
-        "_buckets", "_debt", "_given", "_issued", "_most", "_old", "_per", "_rule", "_seen", "_width",
-        "present", "quiet_until", "since", "tokens",
+        "_buckets", "_debt", "_given", "_issued", "_most", "_old", "_per", "_rule", "_seen",
+        "_width", "present", "quiet_until", "since", "tokens",
     )  # fmt: skip
 
     def __init__(self, rule: BudgetRule, now: float) -> None:

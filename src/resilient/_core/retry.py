@@ -20,9 +20,13 @@ REASONS: Final[tuple[Reason, ...]] = ("attempts", "deadline", "budget", "not_ret
 
 
 def why_not(
-    attempt: int, attempts: int | None, stopped: bool, wait: float, left: float  # noqa: FBT001
+    attempt: int,
+    attempts: int | None,
+    stopped: bool,  # noqa: FBT001  # by position, since names cost as much as all that is asked
+    wait: float,
+    left: float,
 ) -> Reason | None:
-    """What speaks against another try after *attempt* (from 1) failed in a way that may be repeated.
+    """What speaks against another try, after *attempt* (from 1) failed and may be repeated.
 
     *wait* is what the strategy and the error ask for, *left* what remains of the deadline.
     """

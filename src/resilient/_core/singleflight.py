@@ -70,8 +70,7 @@ class FlightTable(Generic[R]):
     def join(self, run: R, until: float) -> None:
         """One more waits for *run*, at most until the instant *until*."""
         run.waiting += 1
-        if until > run.until:
-            run.until = until
+        run.until = max(run.until, until)
 
     def leave(self, run: R) -> bool:
         """A waiter goes before the end; True if it was the last one: cancel the run."""

@@ -8,7 +8,6 @@ from resilient._core.matching import Verdict
 from resilient._runtime.decorate import CoroutineReturned
 from resilient.errors import DeadlineExceeded, Rejected
 
-
 KNOWN: Final = (Rejected, CoroutineReturned, DeadlineExceeded)
 """The types that they know something of."""
 

@@ -37,7 +37,7 @@ __all__ = [
 
 def _is_asyncio_here() -> bool:
     """Take asyncio's own functions, once it is loaded."""
-    global running_loop, current_task  # noqa: PLW0603  # asked for at every block, so no look-up
+    global running_loop, current_task  # asked for at every block, so no look-up
     module = sys.modules.get("asyncio")
     if module is None or not hasattr(module, "current_task"):  # or it is being imported
         return False

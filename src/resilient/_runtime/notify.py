@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Protocol, TypeVar, final
 
 from resilient._runtime.registry import Registry
 
@@ -75,7 +75,7 @@ class Subscription:
             return
         try:
             context.copy().run(self._listener, event)
-        except Exception:
+        except Exception:  # noqa: BLE001  # logged, and no matter of the call
             if not self._complained:
                 self._complained = True
                 _log().exception(

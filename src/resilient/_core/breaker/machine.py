@@ -56,10 +56,10 @@ class BreakerCore:
     """The state machine of one breaker, or of one key of a keyed one."""
 
     __slots__ = (
-        "_by_count", "_by_time", "_entered", "_failures", "_first", "_generation", "_ignored", "_opened",
-        "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_rejected", "_row", "_rule", "_run",
-        "_seen", "_slow", "_state", "_told", "calls", "key", "retired", "shut", "standing",
-        "successes", "void",
+        "_by_count", "_by_time", "_entered", "_failures", "_first", "_generation", "_ignored",
+        "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_rejected", "_row",
+        "_rule", "_run", "_seen", "_slow", "_state", "_told", "calls", "key", "retired", "shut",
+        "standing", "successes", "void",
     )  # fmt: skip
 
     def __init__(

@@ -1,7 +1,7 @@
 """The breaker's shell: the core with a lock, a clock, dice and listeners.
 
 All that holds the lock is in this file, so that it can be seen at once that nothing of users
-runs under it. What a healthy call does without it is in `wrappers`, and in `enter_of` and `rejection`;
+runs under it. What a call does without it is in `wrappers`, and in `enter_of` and `rejection`;
 everything else goes through `enter` and `_settle`.
 """
 
@@ -77,6 +77,7 @@ class Breaker(PolicyBase, Controls):
                 healthy=lambda core: core.healthy(clock.now()),
                 retire=BreakerCore.retire,
             )
+            self._slots, self._uses = self._keys.slots, self._keys.uses
         self.list_me()
 
     # Single calls.
@@ -223,15 +224,13 @@ class Breaker(PolicyBase, Controls):
 
     def enter_of(self, key: Hashable) -> Permit:
         """Admit one call of *key*, or raise; while its breaker is closed, without a turn."""
-        keys = self._keys
-        assert keys is not None
         try:
-            slot = keys.slots.get(key)
+            slot = self._slots.get(key)
         except TypeError:
             hashable(key)  # says it better
             raise
         if slot is not None and (permit := (core := slot.state).standing) is not None:
-            slot.used = next(keys.uses)
+            slot.used = next(self._uses)
             next(core.calls.ticks)
             if not core.retired:
                 return permit
@@ -309,7 +308,8 @@ class Breaker(PolicyBase, Controls):
         """Settle the calls that ended where no lock could be taken."""
         while self._lost:
             permit, verdict = self._lost.pop(0)
-            moved = (core := permit.core).settle(permit, verdict, now, self._settings.cooldown.draw())
+            core, u = permit.core, self._settings.cooldown.draw()
+            moved = core.settle(permit, verdict, now, u)
             if moved is not None and notify.listening:
                 self.outbox.put(self._event(core, moved))
 

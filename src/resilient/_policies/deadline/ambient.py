@@ -10,7 +10,14 @@ from typing import ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, text
 from resilient._core.checks import seconds as check_seconds
-from resilient._policies.deadline.block import COVER, KIND, Deadline, ambient, deadline_here, limit_of
+from resilient._policies.deadline.block import (
+    COVER,
+    KIND,
+    Deadline,
+    ambient,
+    deadline_here,
+    limit_of,
+)
 from resilient._runtime.decorate import check_function, is_coroutine_function
 
 P = ParamSpec("P")

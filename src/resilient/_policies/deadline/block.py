@@ -270,9 +270,11 @@ class Deadline:
 
         A reading *now* of our clock saves another look at it.
         """
-        least = self._own_left(now)
-        if self._outer is not None:
-            least = min((least, *(one._own_left(now) for one in self._above())))
+        least, one = self._own_left(now), self._outer
+        while one is not None and one.life is not COVER:
+            left = one._own_left(now)
+            least = min(least, left)
+            one = one._outer
         return least
 
     def _own_left(self, now: float | None) -> float:
@@ -357,14 +359,13 @@ class Deadline:
         self._began = now - (self._spent if self.life is PARTLY else 0.0)
         self._at = self._began + self.seconds
         outer = ambient.get()
-        while (
-            outer is not None
-            and outer.life is ENDED
-            and outer._at == math.inf
-        ):
+        while outer is not None and outer.life is ENDED and outer._at == math.inf:
             outer = outer._outer  # says nothing any more
         self._outer = outer
-        if self._at <= now or (outer is not None and outer.life is not COVER and outer.left() <= 0):
+        spent = self._at <= now
+        if outer is not None and outer.life is not COVER and not spent:
+            spent = outer.left(now if self._read == clock.now else None) <= 0
+        if spent:
             error = self.exceeded(self.name, started=False)
             self.life, self._ended_at = ENDED, now
             if self._owner is not None:
@@ -391,7 +392,9 @@ class Deadline:
 
         What a block of the same task sets, that block sees to.
         """
-        at = self._at
+        at, outer = self._at, self._outer
+        if outer is None or (outer._task is self._task and outer.life is OPEN):
+            return at
         for one in self._above():
             if one._task is self._task and one.life in ALIVE:
                 break
@@ -434,7 +437,9 @@ class Deadline:
     # On asyncio.
 
     def _enter_nested(self, loop: Any) -> None:
-        self._inherit(loop.call_soon_threadsafe)
+        outer = self._outer
+        if outer is None or outer._task is not self._task or outer.life is not OPEN:
+            self._inherit(loop.call_soon_threadsafe)
         at = self._enforced_at()
         if at != math.inf:
             self._entry = self._timers.add(at, self)

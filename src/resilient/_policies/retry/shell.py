@@ -1,4 +1,4 @@
-"""The retry policy. What a first success costs is in `wrappers`, what follows a failure in `run`."""
+"""The retry policy: what it was told, its totals, and what its calls ask it."""
 
 from __future__ import annotations
 
@@ -171,8 +171,7 @@ class Retry(PolicyBase):
             self.strategy_failed(fault, self.wait_or_stop)
             return "stop"
         asked = asked_by(error) if sure else floor_of(each(error))
-        if asked > wait:
-            wait = asked
+        wait = max(wait, asked)
         attempts = self.attempts
         if deadline_here() is not None or (attempts is not None and attempt >= attempts):
             reason = why_not(attempt, attempts, False, wait, left_here())
@@ -264,9 +263,7 @@ class Retry(PolicyBase):
             )
         return Attempts(self)
 
-    def _budget_of(
-        self, fn: AnyFunction
-    ) -> Callable[..., RetryBudget | None] | None:
+    def _budget_of(self, fn: AnyFunction) -> Callable[..., RetryBudget | None] | None:
         settings = self._settings
         if settings.key is None:
             return None

@@ -1,4 +1,4 @@
-"""The retry's wrappers, where it has neither keys nor strategies of tenacity nor a limit of its own.
+"""The retry's wrappers, where it has neither keys, nor tenacity's strategies, nor its own limit.
 
 They run on every call, so they are flat: a first success is one reading of the clock, for the
 deposit, and two ticks, without a lock. What follows a failure is flat, too, since in an outage it
@@ -41,7 +41,7 @@ def plain(retry: Retry, fn: AnyFunction) -> AnyFunction:
             result = fn(*args, **kwargs)
             if type(result) is CoroutineType:
                 refuse_coroutine(fn, result)
-            return result
+            return result  # noqa: TRY300  # beside what it was got by
         except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
             error = caught
         try:
@@ -104,7 +104,7 @@ def _again(  # noqa: PLR0917  # made flat
                 if type(result) is CoroutineType:
                     refuse_coroutine(fn, result)
                 next(retry.recovered.ticks)
-                return result
+                return result  # noqa: TRY300  # beside what it was got by
             except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
                 error = caught
             except BaseException as interruption:
@@ -139,7 +139,7 @@ async def _again_async(  # noqa: PLR0917  # made flat
             try:
                 result = await fn(*args, **kwargs)
                 next(retry.recovered.ticks)
-                return result
+                return result  # noqa: TRY300  # beside what it was got by
             except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
                 error = caught
             except BaseException as interruption:

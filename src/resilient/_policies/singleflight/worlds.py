@@ -18,7 +18,14 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from resilient._core.singleflight import FlightTable, Run
-from resilient._policies.deadline.block import ALIVE, FIRED, OPEN, Deadline, deadline_here, set_deadline_here
+from resilient._policies.deadline.block import (
+    ALIVE,
+    FIRED,
+    OPEN,
+    Deadline,
+    deadline_here,
+    set_deadline_here,
+)
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
@@ -70,9 +77,7 @@ class Flight(Run):
         """Whether its limit is over: then it ends by itself, and nobody may join."""
         limit = self.limit
         return (
-            limit is not None
-            and limit.life in ALIVE
-            and (limit.life is FIRED or limit.left() <= 0)
+            limit is not None and limit.life in ALIVE and (limit.life is FIRED or limit.left() <= 0)
         )
 
     def finish(self, result: Any, error: BaseException | None) -> None:
@@ -233,7 +238,7 @@ class AsyncioFlight(AsyncFlight):
         self._task = loop.create_task(body, context=self.context())
 
     def must_raise(self, error: BaseException) -> bool:
-        """See `AsyncFlight.must_raise`: a cancellation is kept for the waiters, if there are any."""
+        """See `AsyncFlight.must_raise`: a cancellation is kept for those who wait."""
         return not loops.is_cancellation(error) and super().must_raise(error)
 
     def waiter(self) -> asyncio.Future[None]:
