@@ -138,7 +138,7 @@ class Deadline:
             raise RuntimeError(
                 f"{self.name}: a deadline is used once; timeout() is the policy to reuse"
             )
-        loop: Any = loops.running_loop()
+        loop = loops.running_loop()
         task: Any = None if loop is None else loops.current_task(loop)
         if task is None and (trio_task := loops.trio_task()) is not None:
             self._enter_trio(trio_task)
@@ -149,7 +149,7 @@ class Deadline:
             if at <= now or life is not NEW or deadline_here() is not None:
                 self._begin(now)
                 at = self._at
-            if task is not None and life is not BARE:
+            if loop is not None and task is not None and life is not BARE:
                 self._task, self._cancels = task, task.cancelling()
                 self._timers = loops.loop_state(loop).timers
                 if self._outer is not None:

@@ -171,7 +171,8 @@ class Retry(PolicyBase):
             self.strategy_failed(fault, self.wait_or_stop)
             return "stop"
         asked = asked_by(error) if sure else floor_of(each(error))
-        wait = max(wait, asked)
+        if asked > wait:  # noqa: PLR1730  # max() costs two ticks
+            wait = asked
         attempts = self.attempts
         if deadline_here() is not None or (attempts is not None and attempt >= attempts):
             reason = why_not(attempt, attempts, False, wait, left_here())

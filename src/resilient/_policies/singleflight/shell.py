@@ -174,7 +174,7 @@ class SingleFlight(PolicyBase):
             table.join(run, until)
             run.start()
         next(self._calls.ticks)
-        waiter = run.waiter()
+        waiter: Any = run.waiter()
         try:
             if limit is None and not within:
                 await waiter
