@@ -19,6 +19,7 @@ EXTRAS = (
     "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog",
 )  # fmt: skip
 HEAVY = ("tenacity", "anyio", "ssl", "multiprocessing", "unittest")
+LATE = ("asyncio", "logging", "resilient.events", "resilient.testing")
 
 
 def test_names_and_signatures_are_those_that_are_listed() -> None:
@@ -134,3 +135,17 @@ def test_importing_it_imports_no_extra_and_no_heavy_module(statement: str) -> No
         module.startswith(("resilient.drill", "resilient.telemetry", "resilient.integrations"))
         for module in loaded
     )
+
+
+def test_what_is_loaded_late_is_there_when_it_is_asked_for() -> None:
+    """In a fresh interpreter: here everything is loaded already."""
+    assert not set(LATE) & imported_by("import resilient")
+    code = (
+        "import resilient\n"
+        "with resilient.testing.virtual_time() as time: time.advance(1)\n"
+        "assert resilient.events.Event.__name__ == 'Event'\n"
+        "try: resilient.nothing\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "module 'resilient' has no attribute 'nothing'"

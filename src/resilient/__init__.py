@@ -1,6 +1,6 @@
 """Keeps calls fast and safe while the things they depend on are not."""
 
-from typing import TYPE_CHECKING
+import typing as _t
 
 from resilient import errors
 from resilient._core.breaker import BreakerState, BreakerStats
@@ -29,7 +29,7 @@ from resilient.errors import (
     ResilienceError,
 )
 
-if TYPE_CHECKING:
+if _t.TYPE_CHECKING:
     from resilient import events, testing
 
 __all__ = [

@@ -1150,3 +1150,77 @@ def test_the_diagram_at_the_head_is_the_machine() -> None:
     told = {f"{old.name} ──{what}──▶ {new.name}" for old, what, new in TRANSITIONS}
     by_hand = {f"any ──{how}──▶ {new.name}" for how, new in BY_HAND}
     assert drawn == told | by_hand
+
+
+@pytest.mark.rule("F10", "B11", "B12")
+def test_a_core_retires_only_while_nobody_is_in() -> None:
+    core = core_of()
+    permit = admit(core)
+    assert not core.retire()
+    assert (core.retired, core.standing) == (False, permit)
+    core.settle(permit, OK, 0.0, 0.0)
+    assert core.retire()
+    assert (core.retired, core.standing) == (True, None)
+
+
+@pytest.mark.rule("B12")
+def test_a_call_that_was_counted_and_not_made_is_in_no_total() -> None:
+    core = core_of()
+    core.calls.up()
+    core.void += 1
+    assert (core.in_flight(), stats(core).calls, stats(core).in_flight) == (0, 0, 0)
+
+
+@pytest.mark.rule("B5", "B11")
+def test_while_it_is_open_a_standing_refusal_says_what_admit_would() -> None:
+    core = core_of(minimum=1)
+    call(core, BAD, 10.0)
+    shut = core.shut
+    assert shut is not None
+    for now in (9.5, 10.0, 11.25, math.nextafter(12.0, 0.0)):
+        assert now < shut.holds_until
+        answer = refusal(core, now)
+        assert (answer.retry_after, answer.reason, answer.why) == (
+            shut.left(now),
+            shut.reason,
+            shut.why,
+        )
+        next(shut.rejected)
+    assert shut.left(9.5) == 2.0, "never more than the cooldown"
+    assert shut.left(12.5) == 0.0
+    assert core.rejections == {S.OPEN: 8}
+    assert not shut.holds_until > 12.0, "at its end a call is the first probe"
+    admit(core, 12.0)
+    assert core.shut is None
+
+
+@pytest.mark.rule("B10")
+def test_forced_open_refuses_whatever_the_time() -> None:
+    core = core_of()
+    core.turn(S.FORCED_OPEN, "force_open", 1.0, 0.0)
+    assert core.shut is not None
+    assert core.shut.left(1e9) is None
+    assert core.shut.holds_until > 1e300
+
+
+@pytest.mark.rule("T2")
+def test_told_to_ask_again_nothing_passes_without_a_turn() -> None:
+    core = core_of(minimum=1)
+    permit = admit(core)
+    assert permit.until > 0.0
+    core.ask_again()
+    assert permit.until == -math.inf
+    core.settle(permit, BAD, 0.0, 0.0)
+    assert core.shut is not None
+    core.ask_again()
+    assert core.shut.holds_until == -math.inf
+    assert refusal(core, 1.0).retry_after == 1.0, "asked, it says what it always said"
+
+
+@pytest.mark.rule("B1")
+def test_a_standing_permit_counts_its_successes_where_its_core_does() -> None:
+    core = core_of()
+    permit = admit(core)
+    assert permit.core is core
+    next(permit.succeeded)
+    assert stats(core).successes == 1

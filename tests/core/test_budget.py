@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from resilient._core.budget import MOST_BUCKETS, BudgetCore, BudgetRule
+from resilient._core.budget import LATE, MOST_BUCKETS, MOST_TOKENS, BudgetCore, BudgetRule
 
 TTL, EDGE = 10.0, 11.0
 Lots = tuple[tuple[float, float], ...]  # (made at, what is left of it), oldest first
@@ -325,3 +325,69 @@ def test_a_deposit_that_a_late_reading_comes_upon_lives_as_long() -> None:
     assert core.left(10.0) == 1
     assert core.left(20.95) == 1
     assert core.left(22.0) == 0
+
+
+@pytest.mark.rule("R4", "R11")
+def test_what_is_there_is_handed_out_as_tokens_and_no_more() -> None:
+    core = budget(ratio=0.5)
+    for _ in range(7):
+        core.deposit(0.0)
+    assert core.withdraw(0.25)
+    assert core.since <= 0.5 < core.quiet_until
+    assert [next(core.tokens, LATE) is LATE for _ in range(4)] == [False, False, True, True]
+    assert core.left(0.5) == 0.5
+    assert not core.withdraw(0.5)
+
+
+@pytest.mark.rule("R4", "B11")
+def test_who_takes_a_token_too_late_finds_none() -> None:
+    core = budget(ratio=1.0)
+    for _ in range(5):
+        core.deposit(0.0)
+    assert core.withdraw(0.0)
+    old = core.tokens
+    assert core.left(0.0) == 4, "which takes them back"
+    assert next(old, LATE) is LATE
+    assert core.left(0.0) == 4
+
+
+@pytest.mark.rule("R4")
+def test_no_more_tokens_are_out_than_a_few() -> None:
+    core = budget(ratio=1.0)
+    for _ in range(1000):
+        core.deposit(0.0)
+    assert core.withdraw(0.0)
+    assert len(list(core.tokens)) == MOST_TOKENS - 1
+
+
+@pytest.mark.rule("R4")
+def test_tokens_end_when_a_bucket_begins_or_expires() -> None:
+    core = budget(ratio=1.0)
+    core.deposit(0.0)
+    core.deposit(0.0)
+    assert core.withdraw(0.0)
+    assert core.quiet_until == core.present.until
+    core.deposit(core.present.until)
+    assert core.quiet_until == -math.inf, "the next withdrawal has to look"
+
+
+@settings(max_examples=200)
+@given(
+    script=st.lists(
+        st.tuples(st.sampled_from([0.0, 0.125, 0.5, 2.0, 9.875]), st.integers(0, 6)), max_size=30
+    ),
+    ratio=st.sampled_from([0.25, 1.0]),
+)
+@pytest.mark.rule("R4")
+def test_a_token_is_a_withdrawal(script: list[tuple[float, int]], ratio: float) -> None:
+    """Two budgets that are told the same: one gives tokens where it can, the other asks always."""
+    short, long, now = budget(ratio=ratio, per_second=0.2), budget(ratio=ratio, per_second=0.2), 0.0
+    for seconds, what in script:
+        now += seconds
+        if what < 4:
+            short.deposit(now)
+            long.deposit(now)
+            continue
+        quick = short.since <= now < short.quiet_until and next(short.tokens, LATE) is not LATE
+        assert (quick or short.withdraw(now)) == long.withdraw(now)
+    assert short.left(now) == long.left(now)

@@ -169,3 +169,23 @@ def test_cleared_keys_are_handed_back_and_come_no_more() -> None:
     assert gone(keys, "a") == []
     assert gone(keys, "c") == []
     assert gone(keys, "d") == ["a"]
+
+
+@pytest.mark.rule("F10", "B11")
+def test_one_that_comes_into_use_while_it_is_made_to_go_stays() -> None:
+    """Who uses a state without a turn may do so between the look at it and its removal."""
+    asked: list[str] = []
+
+    def retire(state: State) -> bool:
+        asked.append(state.key)
+        return state.key != "a"
+
+    keys = Keys[State](1, idle=lambda _: True, healthy=lambda _: True, retire=retire)
+    assert keys.add("a", State("a")) == []
+    assert keys.add("b", State("b")) == []
+    assert asked == ["a"]
+    assert sorted(str(key) for key in keys) == ["a", "b"]
+    assert [state.key for state in keys.add("c", State("c"))] == []
+    assert asked == ["a", "a"], "it is still the least recently used"
+    keys.get("a")
+    assert [state.key for state in keys.add("d", State("d"))] == ["b", "c"]

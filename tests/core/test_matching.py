@@ -247,3 +247,15 @@ def test_what_is_known_is_asked_of_each_leaf() -> None:
     assert judge(Exception, known=known).error(OSError()) is IGNORED
     assert judge(Exception, known=known).error(group(OSError(), KeyError())) is BAD
     assert judge((), known=known).error(group(OSError(), KeyError())) is OK
+
+
+@pytest.mark.rule("F12", "B2")
+def test_the_very_types_that_are_sure_are_judged_at_once_and_as_ever() -> None:
+    plain = judge((ValueError, OSError, OwnGroup, ExceptionGroup), known_types=(TimeoutError,))
+    assert plain.sure == (ValueError, OSError), "groups are asked leaf by leaf"
+    assert plain.error(ValueError()) is BAD
+    assert plain.error(UnicodeError()) is BAD, "a subtype by the long way"
+    assert judge(TimeoutError, known_types=(TimeoutError,)).sure == (), "its caller may know better"
+    assert judge(ValueError, KeyError, known_types=()).sure == (), "ignore is asked first"
+    assert judge(ValueError, says_no, known_types=()).sure == ()
+    assert judge(ValueError).sure == (), "by default its caller knows something of every type"

@@ -805,3 +805,29 @@ def test_a_timeout_around_nothing_left_does_not_begin(world: World) -> None:
         assert inner.stats().calls == 0
 
     world.run(scenario)
+
+
+@pytest.mark.rule("F10", "B11", "B12")
+def test_a_call_whose_key_made_room_at_that_moment_is_counted_once() -> None:
+    """It had looked its state up, and found after it was counted that another has the place."""
+    policy = breaker("db", key="key", max_keys=1)
+    seen: list[str] = []
+
+    @policy
+    def ask(key: str) -> str:
+        seen.append(key)
+        return key
+
+    ask("a")
+    assert policy._keys is not None
+    core = policy._keys.peek("a")
+    assert core is not None
+    core.retired = True  # between the look-up and the count: as if another thread had made room
+    ask("a")
+    core.retired = False
+    stats = policy.stats()
+    assert (seen, stats.calls, stats.successes, stats.in_flight) == (["a", "a"], 2, 2, 0)
+    ask("b")
+    stats = policy.stats()
+    assert policy.keys() == ["b"]
+    assert (stats.calls, stats.successes, stats.in_flight) == (3, 3, 0)

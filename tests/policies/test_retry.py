@@ -1151,3 +1151,28 @@ def test_call_runs_one_call_without_decorating(world: World) -> None:
         assert policy.stats().calls == 1
 
     world.run(scenario)
+
+
+@pytest.mark.rule("R9")
+def test_without_a_wait_others_run_all_the_same(async_world: World) -> None:
+    """A function that fails at once and never waits must not keep the loop for ever."""
+
+    async def scenario(w: World) -> None:
+        policy = retry(on=ValueError, wait=0, attempts=1000, budget=None)
+        tries = turns = 0
+
+        async def fails() -> None:
+            nonlocal tries
+            tries += 1
+            raise ValueError
+
+        async def other() -> None:
+            nonlocal turns
+            while tries < 1000:
+                turns += 1
+                await w.sleep(0)
+
+        await w.together(policy(fails), other)
+        assert turns > 10
+
+    async_world.run(scenario)

@@ -801,3 +801,35 @@ def test_the_plugin_gives_a_test_virtual_time_with_every_policy_fresh(
     virtual_time.advance(1000)
     assert virtual_time.now() == 1000
     outlived.admit().close()
+
+
+@pytest.mark.rule("T2", "B4")
+def test_after_leaving_old_health_leaves_the_window_in_time(steps: Steps) -> None:
+    """Plain successes do not look back at the clock: they are told that it was changed."""
+    policy = breaker(consecutive_failures=None, failure_rate=0.5, minimum=4, window=10.0)
+    good = policy(lambda: "ok")
+    with virtual_time() as time:
+        time.advance(86400)
+        for _ in range(6):
+            good()
+    for _ in range(6):
+        good()
+    steps.reading += 12.0
+    for _ in range(2):
+        good()
+    for _ in range(2):
+        policy.admit().close(ValueError())
+    assert policy.state is BreakerState.OPEN
+
+
+@pytest.mark.rule("T2", "B5")
+def test_after_leaving_an_open_breaker_probes_after_its_own_cooldown(steps: Steps) -> None:
+    policy = breaker(consecutive_failures=1, cooldown=5.0)
+    good = policy(lambda: "ok")
+    with virtual_time() as time:
+        time.advance(86400)
+        policy.admit().close(ValueError())
+    with pytest.raises(CircuitOpen):
+        good()
+    steps.reading += 5.0
+    assert good() == "ok"

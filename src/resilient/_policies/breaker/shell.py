@@ -358,7 +358,9 @@ class Breaker(PolicyBase, Controls):
         self._gone_tallies.add(gone)
 
     def _none_gone(self) -> None:
-        self._gone = dict.fromkeys(TOTALS, 0)  # what the keys that made room had counted
+        self._gone: dict[str, int] = dict.fromkeys(
+            TOTALS, 0
+        )  # what the keys that made room had counted
         self._gone_tallies = BreakerTallies({}, {})
 
     def _cores(self) -> list[BreakerCore]:
