@@ -22,7 +22,7 @@ from resilient import (
     breaker,
     deadline,
 )
-from resilient.events import Event
+from resilient.events import CallRejected, Event
 from resilient.testing import record
 from tests.worlds import World
 
@@ -839,3 +839,40 @@ def test_many_calls_at_once_are_all_counted(async_world: World) -> None:
         assert not math.isnan(policy.stats().failure_rate or 0)
 
     async_world.run(scenario)
+
+
+@pytest.mark.rule("B5", "B11", "B12", "M3")
+@pytest.mark.parametrize("slow", [None, 5.0])
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_decorated_function_is_rejected_as_a_block_is(
+    world: World, slow: float | None, heard: bool
+) -> None:
+    """Without a listener a rejection takes no lock; what it says and counts is the same."""
+
+    async def scenario(w: World) -> None:
+        policy = breaker("db", consecutive_failures=1, cooldown=3600.0, slow=slow)
+        ran: list[int] = []
+        fn = policy(w.function(lambda: ran.append(1)))
+        policy.admit().close(ValueError())
+        with record(CallRejected) if heard else contextlib.nullcontext([]) as told:
+            with pytest.raises(CircuitOpen) as by_call:
+                await w.call(fn)
+            with pytest.raises(CircuitOpen) as by_block:
+                policy.admit()
+        for error in (by_call.value, by_block.value):
+            assert (error.policy, error.reason) == ("db", "open")
+            assert str(error.why) == "1 failure in a row"
+            assert error.retry_after is not None
+            assert 3590 < error.retry_after <= 3600
+        stats = policy.stats()
+        assert (ran, stats.calls, stats.failures, stats.rejected) == ([], 1, 1, 2)
+        assert len(told) == 2 * heard
+        policy.force_open()
+        with pytest.raises(CircuitOpen) as forced:
+            await w.call(fn)
+        assert (forced.value.reason, forced.value.retry_after) == ("forced_open", None)
+        policy.reset()
+        await w.call(fn)
+        assert (ran, policy.stats().rejected) == ([1], 3)
+
+    world.run(scenario)

@@ -1176,3 +1176,38 @@ def test_without_a_wait_others_run_all_the_same(async_world: World) -> None:
         assert turns > 10
 
     async_world.run(scenario)
+
+
+@pytest.mark.rule("F1", "R2")
+def test_a_coroutine_that_comes_at_a_later_attempt_is_refused_as_at_the_first() -> None:
+    async def work() -> None: ...
+
+    answers: list[Any] = [ValueError(), work()]
+
+    @retry(on=(ValueError, TypeError), wait=0, budget=None)
+    def ask() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(TypeError, match="async def"):
+        ask()
+
+
+@pytest.mark.rule("F9", "R7")
+def test_an_interruption_of_a_later_attempt_has_the_last_error_in_its_chain(world: World) -> None:
+    async def scenario(w: World) -> None:
+        first = ValueError("first")
+        answers: list[BaseException] = [first, KeyboardInterrupt()]
+
+        def fails() -> None:
+            raise answers.pop(0)
+
+        policy = retry(on=ValueError, wait=0, budget=None)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            await w.call(policy(w.function(fails)))
+        assert caught.value.__context__ is first
+        assert (policy.stats().retries, policy.stats().recovered) == (1, 0)
+
+    world.run(scenario)

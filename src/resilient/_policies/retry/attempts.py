@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
-from resilient._policies.retry.run import Run, Within, link
+from resilient._policies.retry.run import OTHERS_TURN, Run, Within, link
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Attempts:
 
     def __next__(self) -> Attempt:
         run = self._next(StopIteration)
-        if run is not None:
+        if run is not None and run.waited:
             clock.sleep(run.waited)
         return self._attempt(StopIteration)
 
@@ -97,7 +97,7 @@ class Attempts:
 
     async def __anext__(self) -> Attempt:
         run = self._next(StopAsyncIteration)
-        if run is not None:
+        if run is not None and (run.waited or not run.attempt % OTHERS_TURN):
             await run.pause_async(run.waited, run.last_error)
         return self._attempt(StopAsyncIteration)
 

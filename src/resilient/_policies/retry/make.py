@@ -85,6 +85,8 @@ def retry(
             its wait was cut short; true if *within* interrupted an attempt.
 
     In plain threads an attempt is not interrupted: *within* is looked at between attempts.
+    A wait of 0 is none: the next attempt begins at once. In async code other tasks get a turn
+    before every sixteenth such attempt.
     A wait that is not less than what is left of the deadline is not begun. A wait or
     stop function that raises is logged, and ends the call as *stop* does.
 
