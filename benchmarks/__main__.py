@@ -29,8 +29,8 @@ from benchmarks.targets import TARGETS
 from benchmarks.timing import Case, Effort, run
 
 IDEAS = (
-    "breaker", "retry", "timeout", "singleflight", "stack", "metrics", "bulkhead", "rate_limit",
-    "cache", "growth",
+    "parts", "breaker", "retry", "timeout", "singleflight", "stack", "metrics", "bulkhead",
+    "rate_limit", "cache", "growth",
 )  # fmt: skip
 SHORT = Effort(rounds=1, batch=0.0)
 FEW_CALLS = 1000
