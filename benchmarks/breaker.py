@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -21,31 +22,47 @@ def ours(fn: Any, failures: int, cooldown: float) -> Call:
 def circuitbreaker(fn: Any, failures: int, cooldown: float) -> Call:
     from circuitbreaker import CircuitBreaker
 
+    # Its `with` and its `.call` take half the time, but only the decorator ever rejects.
     return CircuitBreaker(failure_threshold=failures, recovery_timeout=cooldown)(fn)
 
 
 def pybreaker(fn: Any, failures: int, cooldown: float) -> Call:
     from pybreaker import CircuitBreaker
 
-    return CircuitBreaker(fail_max=failures, reset_timeout=cooldown)(fn)
+    call = CircuitBreaker(fail_max=failures, reset_timeout=cooldown).call
+    return lambda: call(fn)
 
 
 def aiobreaker(fn: Any, failures: int, cooldown: float) -> Call:
     from aiobreaker import CircuitBreaker
 
-    return CircuitBreaker(fail_max=failures, timeout_duration=timedelta(seconds=cooldown))(fn)
+    it = CircuitBreaker(fail_max=failures, timeout_duration=timedelta(seconds=cooldown))
+    call = it.call_async if inspect.iscoroutinefunction(fn) else it.call
+    return lambda: call(fn)
 
 
 def purgatory(fn: Any, failures: int, cooldown: float) -> Call:
     from purgatory import SyncCircuitBreakerFactory
 
-    return SyncCircuitBreakerFactory()("benchmark", threshold=failures, ttl=cooldown)(fn)
+    get_breaker = SyncCircuitBreakerFactory(failures, cooldown).get_breaker
+
+    def guarded() -> Any:
+        with get_breaker("benchmark"):
+            return fn()
+
+    return guarded
 
 
 def purgatory_async(fn: Any, failures: int, cooldown: float) -> Call:
     from purgatory import AsyncCircuitBreakerFactory
 
-    return AsyncCircuitBreakerFactory()("benchmark", threshold=failures, ttl=cooldown)(fn)
+    get_breaker = AsyncCircuitBreakerFactory(failures, cooldown).get_breaker
+
+    async def guarded() -> Any:
+        async with await get_breaker("benchmark"):
+            return await fn()
+
+    return guarded
 
 
 def hyx(fn: Any, failures: int, cooldown: float) -> Call:
@@ -86,11 +103,12 @@ def pyresilience_window(fn: Any, failures: int, cooldown: float) -> Call:
 
 
 def aioresilience(fn: Any, failures: int, cooldown: float) -> Call:
-    from aioresilience import CircuitBreaker, CircuitConfig, disable_logging, with_circuit_breaker
+    from aioresilience import CircuitBreaker, CircuitConfig, disable_logging
 
     disable_logging()
     config = CircuitConfig(failure_threshold=failures, recovery_timeout=cooldown)
-    return with_circuit_breaker(CircuitBreaker("benchmark", config))(fn)
+    call = CircuitBreaker("benchmark", config).call
+    return lambda: call(fn)
 
 
 def interlock(fn: Any, failures: int, cooldown: float) -> Call:
@@ -131,19 +149,20 @@ def _fluxgate(failures: int, cooldown: float) -> dict[str, Any]:
 
 
 WINDOW = "a window of calls, not of seconds"
+CHOSEN = "a window of calls, which takes less than its window of seconds"
 RUN = "a run of failures alone: no window, no slow calls"
 PEERS: list[tuple[str, Make | None, Make | None, str]] = [
     ("circuitbreaker", circuitbreaker, circuitbreaker, f"{RUN}; takes no lock, loses counts"),
-    ("pybreaker", pybreaker, None, RUN),
-    ("aiobreaker", aiobreaker, aiobreaker, RUN),
+    ("pybreaker", pybreaker, None, f"{RUN}; locked while the call runs"),
+    ("aiobreaker", aiobreaker, aiobreaker, f"{RUN}; takes no lock"),
     ("purgatory", purgatory, purgatory_async, f"{RUN}; takes no lock"),
     ("hyx", None, hyx, f"{RUN}; asyncio alone"),
     ("pyfailsafe", None, pyfailsafe, f"{RUN}; asyncio alone"),
     ("aioresilience", None, aioresilience, f"{RUN}; asyncio alone"),
     ("pyresilience", pyresilience, pyresilience, RUN),
     ("pyresilience (window)", pyresilience_window, pyresilience_window, WINDOW),
-    ("interlock-cb", interlock, interlock, WINDOW),
-    ("fluxgate", fluxgate, fluxgate_async, f"{WINDOW}; takes no lock"),
+    ("interlock-cb", interlock, interlock, CHOSEN),
+    ("fluxgate", fluxgate, fluxgate_async, f"{CHOSEN}; takes no lock across threads"),
 ]  # fmt: skip
 
 

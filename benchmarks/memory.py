@@ -40,7 +40,7 @@ def one_breaker(calls: int) -> float:
         return guarded
 
     make()
-    return kept(make)
+    return min(kept(make) for _ in range(3))  # in one of them the table of policies may grow
 
 
 def _fails_first() -> Call:

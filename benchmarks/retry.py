@@ -74,24 +74,37 @@ def ours(fn: Any) -> Call:
     return retry("benchmark", on=ValueError)(fn)
 
 
-def ours_without_wait(fn: Any) -> Call:
-    """With a budget that two retries for each call do not use up."""
-    return retry("benchmark", on=ValueError, wait=0, budget=RetryBudget(3.0))(fn)
+def ours_without_wait(fn: Any, *, ratio: float = 3.0) -> Call:
+    """With a budget to which each call adds more than its two retries take."""
+    return retry("benchmark", on=ValueError, wait=0, budget=RetryBudget(ratio))(fn)
 
 
 def tenacity(fn: Any) -> Call:
+    """As a loop, which takes less than as a decorator."""
     import inspect
 
     import tenacity
 
-    waits = {} if inspect.iscoroutinefunction(fn) else {"sleep": lambda _: None}
-    return tenacity.retry(
-        retry=tenacity.retry_if_exception_type(ValueError),
-        stop=tenacity.stop_after_attempt(3),
-        wait=tenacity.wait_none(),
-        reraise=True,
-        **waits,
-    )(fn)
+    told = {
+        "retry": tenacity.retry_if_exception_type(ValueError),
+        "stop": tenacity.stop_after_attempt(3),
+        "wait": tenacity.wait_none(),
+        "reraise": True,
+    }
+
+    def looped() -> Any:
+        for attempt in tenacity.Retrying(**told, sleep=lambda _: None):
+            with attempt:
+                return fn()
+        return None
+
+    async def looped_async() -> Any:
+        async for attempt in tenacity.AsyncRetrying(**told):
+            with attempt:
+                return await fn()
+        return None
+
+    return looped_async if inspect.iscoroutinefunction(fn) else looped
 
 
 def stamina(fn: Any) -> Call:
@@ -113,7 +126,7 @@ def backoff(fn: Any) -> Call:
 def hyx(fn: Any) -> Call:
     from hyx.retry import retry as hyx_retry
 
-    return hyx_retry(on=ValueError, attempts=3, backoff=0)(fn)
+    return hyx_retry(on=ValueError, attempts=2, backoff=0)(fn)  # it counts the retries
 
 
 def pyresilience(fn: Any) -> Call:
@@ -131,21 +144,32 @@ def pyfailsafe(fn: Any) -> Call:
 
 
 def aioresilience(fn: Any) -> Call:
-    from aioresilience import RetryConfig, RetryPolicy, disable_logging, with_retry
+    from aioresilience import RetryConfig, RetryPolicy, RetryStrategy, disable_logging
 
     disable_logging()
-    config = RetryConfig(max_attempts=3, initial_delay=0.0, max_delay=0.0, jitter=0.0)
-    return with_retry(RetryPolicy(config))(fn)
+    config = RetryConfig(
+        max_attempts=3,
+        initial_delay=0.0,
+        max_delay=0.0,
+        jitter=0.0,
+        strategy=RetryStrategy.CONSTANT,
+        retry_on_exceptions=(ValueError,),
+    )
+    execute = RetryPolicy(config).execute
+    return lambda: execute(fn)
 
 
+# Of a sync function that fails, the time of stamina, backoff and pyresilience is for the most part
+# that of `time.sleep(0)`, about 80 us on Linux: they have no way to leave it out.
 NO_BUDGET = "no budget, sees no deadline"
+SLEEPS = "sleeps for a wait of 0, too"
 PEERS: list[tuple[str, Make, bool, str]] = [  # the third: whether it decorates sync functions
     ("tenacity", tenacity, True, NO_BUDGET),
-    ("stamina", stamina, True, NO_BUDGET),
-    ("backoff", backoff, True, NO_BUDGET),
-    ("pyresilience", pyresilience, True, "no budget unless asked for, sees no deadline"),
+    ("stamina", stamina, True, f"{NO_BUDGET}; {SLEEPS}"),
+    ("backoff", backoff, True, f"{NO_BUDGET}; {SLEEPS}"),
+    ("pyresilience", pyresilience, True, f"no budget unless asked for, sees no deadline; {SLEEPS}"),
     ("hyx", hyx, False, f"{NO_BUDGET}; asyncio alone"),
-    ("pyfailsafe", pyfailsafe, False, f"{NO_BUDGET}; asyncio alone"),
+    ("pyfailsafe", pyfailsafe, False, f"{NO_BUDGET}; retries any error; asyncio alone"),
     ("aioresilience", aioresilience, False, f"{NO_BUDGET}; asyncio alone"),
 ]
 
@@ -170,6 +194,11 @@ def _cases(world: World, fn: Any, failing: Callable[[], Any], hand: Make) -> lis
     twice = (
         Entry(loop, lambda: hand(failing()), by_hand=True),
         Entry(OURS, lambda: ours_without_wait(failing())),
+        Entry(  # each call pays for its own two retries and leaves nothing: the budget must count
+            "resilient, budget just enough",
+            lambda: ours_without_wait(failing(), ratio=2.0),
+            by_hand=True,
+        ),
         *_peers(world, failing),
     )
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from benchmarks.floor import answer_async, bare, floor
 from benchmarks.timing import OURS, Call, Case, Entry
@@ -18,6 +19,11 @@ def our_decorators() -> Call:
     return retry(on=ValueError)(breaker(slow=1.0)(timeout(5.0)(answer_async)))
 
 
+async def limited() -> int:
+    async with asyncio.timeout(5.0):
+        return await answer_async()
+
+
 def pyresilience(*, all_five: bool = False) -> Call:
     import pyresilience as py
 
@@ -25,7 +31,7 @@ def pyresilience(*, all_five: bool = False) -> Call:
     if all_five:
         more = {
             "bulkhead": py.BulkheadConfig(max_concurrent=100),
-            "fallback": py.FallbackConfig(handler=0, fallback_on=(ValueError,)),
+            "fallback": py.FallbackConfig(handler=0, fallback_on=(Exception,)),
         }
     return py.resilient(
         retry=py.RetryConfig(max_attempts=3, delay=0.0, jitter=False, retry_on=(ValueError,)),
@@ -36,49 +42,145 @@ def pyresilience(*, all_five: bool = False) -> Call:
 
 
 def hyx(*, all_five: bool = False) -> Call:
+    """What can be a context manager is one: that takes less than a decorator."""
     from hyx.bulkhead import bulkhead
     from hyx.circuitbreaker import consecutive_breaker
     from hyx.fallback import fallback
     from hyx.retry import retry as hyx_retry
     from hyx.timeout import timeout as hyx_timeout
 
+    closed = consecutive_breaker(exceptions=ValueError, failure_threshold=10)
+    free = bulkhead(max_concurrency=100, max_capacity=100)
+
+    async def three() -> int:
+        async with closed, hyx_timeout(5.0):
+            return await answer_async()
+
+    async def four() -> int:
+        async with closed, free, hyx_timeout(5.0):
+            return await answer_async()
+
     async def zero(*_: object) -> int:
         return 0
 
-    fn = hyx_timeout(5.0)(answer_async)
+    fn = hyx_retry(on=ValueError, attempts=2, backoff=0)(four if all_five else three)
+    return fallback(zero, on=Exception)(fn) if all_five else fn
+
+
+def aioresilience(*, all_five: bool = False) -> Call:
+    import aioresilience as aio
+
+    aio.disable_logging()
+    # The breaker's own timeout takes less than a TimeoutManager.
+    closed = aio.CircuitBreaker("benchmark", aio.CircuitConfig(failure_threshold=10, timeout=5.0))
+    retrying = aio.RetryPolicy(
+        aio.RetryConfig(
+            max_attempts=3,
+            initial_delay=0.0,
+            max_delay=0.0,
+            jitter=0.0,
+            strategy=aio.RetryStrategy.CONSTANT,
+            retry_on_exceptions=(ValueError,),
+        )
+    )
+    fn = answer_async
     if all_five:
-        fn = bulkhead(max_concurrency=100, max_capacity=100)(fn)
-    fn = consecutive_breaker(exceptions=ValueError, failure_threshold=10)(fn)
-    fn = hyx_retry(on=ValueError, attempts=3, backoff=0)(fn)
-    return fallback(zero, on=ValueError)(fn) if all_five else fn
+        fn = aio.with_bulkhead(aio.Bulkhead("benchmark", aio.BulkheadConfig(100)))(fn)
+    fn = aio.with_circuit_breaker(closed)(fn)
+    if not all_five:
+        return lambda: retrying.execute(fn)
+    fn = aio.with_retry(retrying)(fn)
+    config = aio.FallbackConfig(fallback=0, fallback_on_exceptions=(Exception,))
+    execute = aio.FallbackHandler(config).execute
+    return lambda: execute(fn)
+
+
+def _tenacity() -> dict[str, Any]:
+    import tenacity
+
+    return {
+        "retry": tenacity.retry_if_exception_type(ValueError),
+        "stop": tenacity.stop_after_attempt(3),
+        "wait": tenacity.wait_none(),
+        "reraise": True,
+    }
+
+
+def _retried(fn: Any) -> Call:
+    """By tenacity, as a loop: that takes less than its decorator."""
+    from tenacity import AsyncRetrying
+
+    told = _tenacity()
+
+    async def looped() -> Any:
+        async for attempt in AsyncRetrying(**told):
+            with attempt:
+                return await fn()
+        return None
+
+    return looped
+
+
+def _interlock() -> Any:
+    from interlock import CircuitBreaker, Config
+
+    config = Config(slow_call_duration_threshold=1.0, slow_call_rate_threshold=0.5)
+    return CircuitBreaker(name="benchmark", config=config)
 
 
 def interlock() -> Call:
-    from interlock import CircuitBreaker, CircuitBreakerStrategy, Config, Pipeline, TimeoutStrategy
+    """It gives the breaker and the timeout, and leaves the retry to tenacity."""
+    from interlock import timeout as interlock_timeout
 
-    breaker_ = CircuitBreaker(name="benchmark", config=Config())
-    pipe = Pipeline(CircuitBreakerStrategy(breaker_), TimeoutStrategy(5.0))
+    async def bounded() -> int:
+        async with interlock_timeout(5.0):
+            return await answer_async()
+
+    return _retried(_interlock()(bounded))
+
+
+def interlock_five() -> Call:
+    """Its bulkhead and fallback are there in a pipeline alone."""
+    import tenacity
+    from interlock import Pipeline
+
+    pipe = (
+        Pipeline.builder()
+        .fallback(lambda _: 0, on=(Exception,))
+        .retry(
+            attempts=3,
+            retry=tenacity.retry_if_exception_type(ValueError),
+            wait=tenacity.wait_none(),
+        )
+        .circuit_breaker(_interlock())
+        .bulkhead(100)
+        .timeout(5.0)
+        .build()
+    )
     return lambda: pipe.call(answer_async)
+
+
+def pyfailsafe() -> Call:
+    from failsafe import CircuitBreaker, Failsafe, RetryPolicy
+
+    run = Failsafe(
+        retry_policy=RetryPolicy(allowed_retries=2, retriable_exceptions=[ValueError]),
+        circuit_breaker=CircuitBreaker(maximum_failures=10),
+    ).run
+    return lambda: run(limited)
 
 
 def by_three() -> Call:
     """The usual mixture."""
-    import tenacity
-    from circuitbreaker import circuit
+    from circuitbreaker import CircuitBreaker
 
-    async def limited() -> int:
-        async with asyncio.timeout(5.0):
-            return await answer_async()
-
-    return tenacity.retry(
-        retry=tenacity.retry_if_exception_type(ValueError),
-        stop=tenacity.stop_after_attempt(3),
-        wait=tenacity.wait_none(),
-        reraise=True,
-    )(circuit(failure_threshold=10)(limited))
+    return _retried(CircuitBreaker(failure_threshold=10)(limited))
 
 
-SINGLE = "no shared deadline, no retry budget, no window"
+SHARED = "no shared deadline, no retry budget"
+SINGLE = f"{SHARED}, no window"
+OPTED = "no shared deadline, neither budget nor window unless asked for"
+COUNTED = f"{SHARED}, a window of calls; its retry is tenacity's"
 
 CASES = [
     Case(
@@ -90,21 +192,26 @@ CASES = [
             floor("async"),
             Entry(OURS, ours),
             Entry("resilient decorators", our_decorators, by_hand=True),
-            Entry("pyresilience", pyresilience, SINGLE),
+            Entry("pyresilience", pyresilience, OPTED),
             Entry("hyx", hyx, SINGLE),
-            Entry("interlock-cb", interlock, "without the retry, which is tenacity's"),
+            Entry("aioresilience", aioresilience, SINGLE),
+            Entry("interlock-cb", interlock, COUNTED),
+            Entry("pyfailsafe + asyncio.timeout", pyfailsafe, SINGLE),
             Entry("tenacity + circuitbreaker + asyncio.timeout", by_three, SINGLE),
         ),
     ),
     # Ours has no bulkhead and no fallback yet; the peers' figures are what it will be held against.
+    # pyfailsafe has no bulkhead; its fallback is another option to call with, not a value.
     Case(
         "stack",
         "fallback + retry + breaker + bulkhead + timeout",
         "async",
         (
             floor("async"),
-            Entry("pyresilience", lambda: pyresilience(all_five=True), SINGLE),
+            Entry("pyresilience", lambda: pyresilience(all_five=True), OPTED),
             Entry("hyx", lambda: hyx(all_five=True), SINGLE),
+            Entry("aioresilience", lambda: aioresilience(all_five=True), SINGLE),
+            Entry("interlock-cb", interlock_five, COUNTED),
         ),
     ),
 ]
