@@ -20,7 +20,7 @@ SHOWN = (
     ("single-flight, 1000 waiters, per waiter", "async"),
     ("retry + breaker + timeout", "async"),
 )
-WIDTH, LABEL, ROW, HEAD = 860, 270, 18, 34
+WIDTH, LABEL, ROW, HEAD = 900, 320, 18, 34
 OUR_COLOUR, OTHER, BY_HAND = "#1a7f5a", "#8a94a0", "#c9ced4"
 STYLE = "text{font:12px system-ui,sans-serif;fill:#57606a}text.head{font-weight:600;fill:#57606a}"
 
@@ -61,7 +61,7 @@ def lines(report: Report) -> str:
     """How the cost of a call grows; each against its first size, on logarithmic scales."""
     parts: list[str] = []
     column, row = 0, 0
-    width, height = 280, 190
+    width, height = 290, 200
     for growth in GROWTHS:
         cases = [growth.case(size) for size in growth.sizes]
         outcomes = [report.outcome(case.name, case.world) for case in cases]
@@ -86,9 +86,9 @@ def lines(report: Report) -> str:
                 _text(left + 20, top + 30 + 13 * number, f"{name}: {values[-1] / values[0]:.2f} x")
                 .replace("<text", f'<text style="fill:{colour}"')
             )  # fmt: skip
-        parts.append(_text(left + 20, top + 140, f"{growth.sizes[0]:,}"))
+        parts.append(_text(left + 20, top + 160, f"{growth.sizes[0]:,}"))
         parts.append(
-            _text(left + 240, top + 140, f"{growth.sizes[-1]:,} {growth.of}", anchor="end")
+            _text(left + 240, top + 160, f"{growth.sizes[-1]:,} {growth.of}", anchor="end")
         )
         column = (column + 1) % 3
         row += column == 0

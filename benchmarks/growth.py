@@ -227,7 +227,7 @@ GROWTHS = [
     Growth("tasks on one breaker", "tasks", (1, 100, 10_000), tasks),
     Growth("threads on one breaker", "threads", (1, 2, 4, 8), threads),
     Growth("keys of one breaker", "keys", (1, 1_000, 100_000), keys),
-    Growth("a failure judged, with calls in the window", "calls", (0, 1_000, 1_000_000), calls),
+    Growth("a failure, by calls in the window", "calls", (0, 1_000, 1_000_000), calls),
     Growth("policies stacked", "policies", (0, 1, 2, 3, 4, 5), policies),
     Growth("waiters of one flight", "waiters", (1, 100, 10_000), waiters),
 ]

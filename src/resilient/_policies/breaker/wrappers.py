@@ -6,7 +6,7 @@ is a tick, a reading and an error, raised here because each frame that an error 
 much as a call. Everything else goes through the shell.
 
 The four say the same: sync or async, timed or not. A helper that they might share would be a Python
-call, and a switch inside them costs 13 ns, half a tick. What a step back of the clock would do to
+call, and a switch inside them is no cheaper than a tick. What a step back of the clock would do to
 ``until``, the seam takes to `Breaker.clock_changed`.
 """
 
