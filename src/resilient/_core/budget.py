@@ -102,8 +102,9 @@ class BudgetCore:
         balance = self._balance(now)
         if balance >= WHOLE:
             self._issued = min(MOST_TOKENS, math.floor(balance + 1 - WHOLE))
-            self.tokens = repeat(None, self._issued)
-            next(self.tokens)
+            tokens = repeat(None, self._issued)
+            next(tokens)  # this one's, before anybody finds the others
+            self.tokens = tokens
             return True
         if len(self._given) < self._most:
             self._given.append(self._seen)
