@@ -94,7 +94,8 @@ def main() -> int:
     for statement, times in report.imports.items():
         print(f"\n{statement}: {min(times) * 1e3:.1f} ms of a fresh interpreter", end="")
     if not told.short:
-        print("\n" + target_table(report, TARGETS))
+        shown = [one for one in TARGETS if told.only is None or one.read(report) is not None]
+        print("\n" + target_table(report, shown))
     if told.json:
         told.json.write_text(json.dumps(as_json(report, TARGETS), indent=1) + "\n")
     if told.chart:

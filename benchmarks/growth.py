@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import singleflight
 from benchmarks.floor import answer, answer_async, by_hand, by_hand_async
-from benchmarks.timing import FLOOR, OURS, Call, Case, Entry, World
+from benchmarks.timing import FLOOR, OURS, Call, Case, Entry
 from resilient import breaker, pipeline, retry, timeout
 
 CALLS = 10
@@ -102,7 +102,7 @@ HOT = 100
 then what is measured is the first call of each twelfth of the window: "each key in turn"."""
 
 
-def keyed(size: int, world: World, *, cold: bool = False) -> Call:
+def keyed(size: int, *, cold: bool = False) -> Call:
     """One call of a breaker with *size* keys: of a few in turn, or of all."""
     policy = breaker("benchmark", slow=1.0, key="key", max_keys=1_000_000)
     names = [f"key {number}" for number in range(size)]
@@ -110,27 +110,21 @@ def keyed(size: int, world: World, *, cold: bool = False) -> Call:
     async def fetch(key: str) -> str:
         return key
 
-    def get(key: str) -> str:
-        return key
-
     for name in names:
         policy.of(name).admit().close()
     turn = itertools.cycle(names if cold else names[:: max(1, size // HOT)])
-    guarded: Any = policy(get) if world == "sync" else policy(fetch)
+    guarded = policy(fetch)
     return lambda: guarded(next(turn))
 
 
-def unkeyed(world: World) -> Call:
+def unkeyed() -> Call:
     policy = breaker("benchmark", slow=1.0)
     turn = itertools.cycle(["key 0"])
 
     async def fetch(key: str) -> str:
         return key
 
-    def get(key: str) -> str:
-        return key
-
-    guarded: Any = policy(get) if world == "sync" else policy(fetch)
+    guarded = policy(fetch)
     return lambda: guarded(next(turn))
 
 
@@ -141,9 +135,9 @@ def keys(size: int) -> Case:
         f"{size} keys of one breaker",
         "async",
         (
-            Entry("unkeyed", lambda: unkeyed("async"), by_hand=True),
-            Entry(OURS, lambda: keyed(size, "async")),
-            Entry("each key in turn", lambda: keyed(size, "async", cold=True), by_hand=True),
+            Entry("unkeyed", unkeyed, by_hand=True),
+            Entry(OURS, lambda: keyed(size)),
+            Entry("each key in turn", lambda: keyed(size, cold=True), by_hand=True),
         ),
         loops=("asyncio",),
     )

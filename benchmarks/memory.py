@@ -94,7 +94,9 @@ def an_open_deadline(size: int = 1000) -> float:
                 await ready.acquire()
             return tasks
 
-        await asyncio.gather(*(await _released(crowd, done))[1])
+        tasks = await crowd()  # once for nothing, so that what is made once is made
+        done.set()
+        await asyncio.gather(*tasks)
         done.clear()
         gc.collect()
         tracemalloc.start()
@@ -113,15 +115,6 @@ def an_open_deadline(size: int = 1000) -> float:
         return await all_of_them(limited=True) - await all_of_them(limited=False)
 
     return asyncio.run(both())
-
-
-async def _released(
-    crowd: Callable[[], Any], done: asyncio.Event
-) -> tuple[None, list[asyncio.Task[None]]]:
-    """Once for nothing, so that what is made once is made."""
-    tasks = await crowd()
-    done.set()
-    return None, tasks
 
 
 FIGURES: list[tuple[str, Callable[[int], float]]] = [

@@ -62,10 +62,16 @@ def happen(fate: object, number: int) -> object:
 
 
 def story(
-    name: str, script: list[object], seed: int, limit: float | None, rule: dict[str, Any]
+    name: str,
+    script: list[object],
+    seed: int,
+    limit: float | None,
+    rule: dict[str, Any],
+    *,
+    plain: bool = False,
 ) -> tuple[object, ...]:
     """Play in the world *name*: when it was tried, how it ended, what is left of the
-    script, what was told and counted.
+    script, what was told and counted. A *plain* policy judges no results, which is shorter.
     """
     left = list(script)
     tries: list[float] = []
@@ -80,8 +86,9 @@ def story(
         within=rule["within"],
         wait=backoff(0.5, max=4, jitter=rule["jitter"], rng=random.Random(seed)),
         budget=budget,
-        on_result=lambda result: result == "unwanted",
+        on_result=None if plain else lambda result: result == "unwanted",
     )
+    assert policy._is_plain() is (plain and rule["within"] is None)
 
     async def scenario(w: World) -> None:
         def body() -> object:
@@ -136,6 +143,20 @@ def test_the_twins_tell_the_same_story(
     first, second, third = (story(name, script, seed, limit, rule) for name in NAMES)
     assert first == second
     assert first == third
+
+
+@pytest.mark.rule("R1", "R3", "R4", "R5", "R6", "R7", "R12")
+@settings(max_examples=150)
+@given(script=fates, seed=st.integers(0, 3), limit=limits, rule=rules)
+def test_the_short_way_of_a_plain_policy_tells_the_same_story(
+    script: list[object], seed: int, limit: float | None, rule: dict[str, Any]
+) -> None:
+    """Where neither results nor strategies are asked, the wrappers ask the rest themselves."""
+    wanted = ["good" if fate == "unwanted" else fate for fate in script]
+    rule = {**rule, "within": None, "form": "function"}
+    long = story("threads", wanted, seed, limit, rule)
+    for name in NAMES:
+        assert story(name, wanted, seed, limit, rule, plain=True) == long
 
 
 @pytest.mark.rule("D5", "R2")

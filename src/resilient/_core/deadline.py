@@ -1,11 +1,11 @@
 """Deadlines of one event loop: a queue that needs one timer of the loop.
 
-1. `push` says whether the loop's timer must be set earlier; `due` takes out what
-   the time has come for. Nothing here looks at a clock.
+1. `push` has the loop's timer set where it must go off earlier (`arm`, which is the shell's);
+   `due` takes out what the time has come for. Nothing here looks at a clock.
 2. A limit that never fires is the common case: taking out the last one pushed is
    a `pop`, any other is marked dead and dropped when its turn comes.
-3. An entry is its row of the heap, ``[at, turn, item]``: an object more for each limit
-   would cost as much as the push. No two turns are equal, so items are not compared.
+3. An entry is its row of the heap, ``[at, turn, item]``, and no object more. No two
+   turns are equal, so items are not compared.
 4. When most of the heap is dead it is built anew, so that it never holds more
    than twice the living ones (and a few).
 
@@ -43,10 +43,14 @@ class TimerQueue(Generic[T]):
         return len(self._heap) - self._dead
 
     def push(self, at: float, item: T) -> Entry:
-        """Put *item* in; set the loop's timer if *at* is before `armed_at`."""
-        entry = [at, next(self._turns), item]
-        heappush(self._heap, entry)
+        """Put *item* in; `arm` the loop's timer if *at* is before `armed_at`."""
+        heappush(self._heap, entry := [at, next(self._turns), item])
+        if at < self.armed_at:
+            self.arm(at)
         return entry
+
+    def arm(self, at: float) -> None:
+        """Let the loop's timer go off at *at*: for whoever has a loop."""
 
     def remove(self, entry: Entry) -> None:
         """Take *entry* out; doing it twice, or after it was due, does nothing."""

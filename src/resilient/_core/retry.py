@@ -22,7 +22,7 @@ REASONS: Final[tuple[Reason, ...]] = ("attempts", "deadline", "budget", "not_ret
 def why_not(
     attempt: int,
     attempts: int | None,
-    stopped: bool,  # noqa: FBT001  # by position, since names cost as much as all that is asked
+    stopped: bool,  # noqa: FBT001  # by position: on the path of every failure
     wait: float,
     left: float,
 ) -> Reason | None:

@@ -2,7 +2,7 @@
 
 ``next()`` of an `itertools.repeat` is one step of the interpreter, so that no raise is
 lost while there is a GIL. It counts its own rest down without making a number (an
-`itertools.count` makes one each time, which costs half as much again), and tells the rest without
+`itertools.count` makes one each time, which costs more), and tells the rest without
 being changed: reading disturbs nobody.
 """
 

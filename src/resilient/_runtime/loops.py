@@ -9,10 +9,9 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Collection
-from heapq import heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
-from resilient._core.deadline import Entry, TimerQueue
+from resilient._core.deadline import TimerQueue
 from resilient._runtime import clock
 
 if TYPE_CHECKING:
@@ -82,14 +81,8 @@ class Timers(TimerQueue[Due]):
         self.loop = loop
         self._handle: asyncio.TimerHandle | None = None
 
-    def add(self, at: float, item: Due) -> Entry:
-        """Have *item* told at the instant *at*, not before: a `push`, at the cost of one call."""
-        heappush(self._heap, entry := [at, next(self._turns), item])
-        if at < self.armed_at:
-            self._arm(at)
-        return entry
-
-    def _arm(self, at: float, least: float = 0.0) -> None:
+    def arm(self, at: float, least: float = 0.0) -> None:
+        """Let the loop's timer go off at *at*, and not before *least* seconds."""
         if self._handle is not None:
             self._handle.cancel()
         self.armed_at = at
@@ -103,7 +96,7 @@ class Timers(TimerQueue[Due]):
             item.due(now)
         at = self.next_at()
         if at < self.armed_at:  # the loop may be early, by its resolution: let time pass
-            self._arm(at, least=max(2e-9, 4 * math.ulp(now)))
+            self.arm(at, least=max(2e-9, 4 * math.ulp(now)))
 
 
 class LoopState:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class _Ref(weakref.ref[T]):
-    """A weak reference with its place in the list; a closure for each would be thrice as big."""
+    """A weak reference with its place in the list; a closure for each would be bigger."""
 
     __slots__ = ("number",)
     number: int

@@ -377,8 +377,10 @@ class BreakerCore:
         self._slow += slow
 
     def _tally_of(self, state: BreakerState) -> Tally:
-        self._rejected = self._rejected or {}
-        return self._rejected.setdefault(state, Tally())
+        tallies = self._rejected = self._rejected or {}
+        if state not in tallies:
+            tallies[state] = Tally()
+        return tallies[state]
 
     def _roll(self, now: float) -> None:
         if self._by_time is not None:

@@ -2,8 +2,8 @@
 
 While the core has a standing permit, a call that succeeds before ``permit.until`` is two ticks and
 one reading of the clock, or two where slow calls are watched for. While it is shut, a rejection
-is a tick, a reading and an error, raised here because each frame that an error passes costs as
-much as a call. Everything else goes through the shell.
+is a tick, a reading and an error, raised here because each frame that an error passes costs
+more than a call. Everything else goes through the shell.
 
 The four say the same: sync or async, timed or not. A helper that they might share would be a Python
 call, and a switch inside them is no cheaper than a tick. What a step back of the clock would do to

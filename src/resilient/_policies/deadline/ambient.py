@@ -50,7 +50,7 @@ def deadline(seconds: Seconds | None, *, name: str | None = None) -> Deadline:
         Deadline propagation as in gRPC and in Finagle's ``Deadline``; the cancellation of a
         body is that of `asyncio.timeout` and of `trio.CancelScope`.
     """
-    if type(seconds) is float and seconds >= 0.0 and name is None:  # all checks would cost as much
+    if type(seconds) is float and seconds >= 0.0 and name is None:  # as most are: ask no more
         return Deadline(seconds, KIND, None)
     if callable(seconds):
         raise TypeError(
@@ -63,7 +63,7 @@ def deadline(seconds: Seconds | None, *, name: str | None = None) -> Deadline:
 
 def current_deadline() -> Deadline | None:
     """The innermost deadline here, ``None`` outside of any and inside `detached`."""
-    found = ambient.get()
+    found = deadline_here()
     return None if found is None or found.life is COVER else found
 
 
@@ -107,7 +107,7 @@ def not_expired(policy: str, now: float) -> Deadline | None:
     Raises:
         DeadlineExceeded: with ``started`` false.
     """
-    found = ambient.get()
+    found = deadline_here()
     if found is None or found.life is COVER:
         return None
     if found.left(now) <= 0:
@@ -140,7 +140,7 @@ class detached:  # noqa: N801  # used as a function: with detached():
 
     def __enter__(self) -> None:
         cover = Deadline(math.inf, KIND, None)
-        cover.cover(ambient.get())
+        cover.cover(deadline_here())
         self._token = ambient.set(cover)
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +158,7 @@ def carry(fn: Callable[P, R], /) -> Callable[P, R]:
         TypeError: *fn* is a generator function, whose body runs after the call.
     """
     check_function(fn)
-    limit = ambient.get()
+    limit = deadline_here()
     if is_coroutine_function(fn):
 
         @functools.wraps(fn)

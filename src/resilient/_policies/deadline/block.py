@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KIND: Final = "deadline"
 ambient: ContextVar[Deadline | None] = ContextVar("resilient.deadline", default=None)
 deadline_here, set_deadline_here, reset_deadline_here = ambient.get, ambient.set, ambient.reset
-"""Bound once: to look a method up at an imported name costs as much as a tick."""
+"""Bound once: a method of an imported name is looked up the slow way."""
 _outbox = Outbox()
 expired_blocks: Final = Tally()
 """How many blocks of `deadline` were cut short, in the whole program."""
@@ -77,7 +77,7 @@ class Life(enum.Enum):
     COVER = "hides the others"
 
 
-NEW, BARE, PARTLY, OPEN, FIRED, ENDED, COVER = Life  # to look into an enum costs a tick
+NEW, BARE, PARTLY, OPEN, FIRED, ENDED, COVER = Life  # on 3.11 a descriptor looks each member up
 UNBEGUN: Final = (NEW, BARE, PARTLY)
 ALIVE: Final = (OPEN, FIRED)
 
@@ -155,7 +155,7 @@ class Deadline:
                 if self._outer is not None:
                     self._enter_nested(loop)
                 elif at != math.inf:
-                    self._entry = self._timers.add(at, self)
+                    self._entry = self._timers.push(at, self)
         self.life = OPEN
         self._token = set_deadline_here(self)
         return self
@@ -358,7 +358,7 @@ class Deadline:
         """Start inside another limit, or with less than the whole; refuse if nothing is left."""
         self._began = now - (self._spent if self.life is PARTLY else 0.0)
         self._at = self._began + self.seconds
-        outer = ambient.get()
+        outer = deadline_here()
         while outer is not None and outer.life is ENDED and outer._at == math.inf:
             outer = outer._outer  # says nothing any more
         self._outer = outer
@@ -392,9 +392,7 @@ class Deadline:
 
         What a block of the same task sets, that block sees to.
         """
-        at, outer = self._at, self._outer
-        if outer is None or (outer._task is self._task and outer.life is OPEN):
-            return at
+        at = self._at
         for one in self._above():
             if one._task is self._task and one.life in ALIVE:
                 break
@@ -414,7 +412,7 @@ class Deadline:
             return
         if self._entry is not None:
             self._timers.remove(self._entry)
-        self._entry = self._timers.add(at, self) if at != math.inf else None
+        self._entry = self._timers.push(at, self) if at != math.inf else None
 
     def _inherit(self, soon: Callable[[Callable[[], object]], object]) -> None:
         """Be told when a limit of another task, which counts here too, is moved."""
@@ -437,12 +435,12 @@ class Deadline:
     # On asyncio.
 
     def _enter_nested(self, loop: Any) -> None:
-        outer = self._outer
+        outer, at = self._outer, self._at
         if outer is None or outer._task is not self._task or outer.life is not OPEN:
             self._inherit(loop.call_soon_threadsafe)
-        at = self._enforced_at()
+            at = self._enforced_at()
         if at != math.inf:
-            self._entry = self._timers.add(at, self)
+            self._entry = self._timers.push(at, self)
 
     def _convert(self, error: BaseException | None) -> None:
         """Turn our own cancellation into `DeadlineExceeded`, and nobody else's."""

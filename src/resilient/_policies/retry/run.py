@@ -41,8 +41,8 @@ MEANING: dict[Reason, str] = {
 
 OTHERS_TURN: Final = 16
 """A retry without a wait lets other tasks run before every so many-th attempt, lest a function that
-fails at once and never waits itself keep the loop; to let them run each time would cost ten times
-what the attempt does."""
+fails at once and never waits itself keep the loop; to let them run each time would cost more than
+the attempt does."""
 
 
 class Run:
@@ -65,7 +65,7 @@ class Run:
         budget: RetryBudget | None,
     ) -> None:
         self.retry, self._budget = policy, budget
-        self.fn, self.args, self.kwargs = fn, args, kwargs
+        self._fn, self._args, self._kwargs = fn, args, kwargs
         self._began = began
 
     @property
@@ -110,7 +110,7 @@ class Run:
     def attempt_once(self) -> tuple[Exception | None, Any]:
         """Run the function once; what is no `Exception` passes."""
         try:
-            return None, refuse_if_coroutine(self.fn, self.fn(*self.args, **self.kwargs))
+            return None, refuse_if_coroutine(self._fn, self._fn(*self._args, **self._kwargs))
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
             return error, None
         except BaseException as error:
@@ -120,7 +120,7 @@ class Run:
     async def attempt_once_async(self) -> tuple[Exception | None, Any]:
         """Run the function once; what is no `Exception` passes."""
         try:
-            return None, await self.fn(*self.args, **self.kwargs)
+            return None, await self._fn(*self._args, **self._kwargs)
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
             return error, None
         except BaseException as error:
@@ -273,7 +273,7 @@ class Run:
     def shown(self, error: Exception | None, result: Any) -> Any:
         state = self._state
         if state is None:
-            state = self._state = new_state(self.fn, self.args, self.kwargs, self._began)
+            state = self._state = new_state(self._fn, self._args, self._kwargs, self._began)
         if state.outcome is None or state.attempt_number != self.attempt:
             show_outcome(state, self.attempt, error, result)
         return state

@@ -257,7 +257,7 @@ class AsyncioFlight(AsyncFlight):
         """See `AsyncFlight.wake`."""
         for waiter in self._waiters:
             if not waiter.done():
-                try:  # noqa: SIM105  # suppress() costs as much as all the rest
+                try:  # noqa: SIM105  # suppress() costs more than what is in it
                     waiter.set_result(None)
                 except RuntimeError:
                     pass  # the loop was closed by hand, and nobody will resume
@@ -299,6 +299,10 @@ class TrioFlight(AsyncFlight):
     def waiter(self) -> Awaitable[object]:
         """See `AsyncFlight.waiter`."""
         return self._over.wait()
+
+    def unwait(self, waiter: Any) -> None:
+        """See `AsyncFlight.unwait`: it may not have been awaited at all."""
+        waiter.close()
 
     def wake(self) -> None:
         """See `AsyncFlight.wake`."""
