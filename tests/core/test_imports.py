@@ -16,7 +16,7 @@ CORE = [path for path in MODULES if path.parent == ROOT / "_core"]
 
 PURE = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "datetime", "enum",
-    "heapq", "itertools", "math", "operator", "sys", "typing",
+    "fractions", "hashlib", "heapq", "itertools", "math", "operator", "struct", "sys", "typing",
 }  # fmt: skip
 """What the rules may use of the standard library: nothing waits, locks, or reads time."""
 

@@ -30,18 +30,24 @@ def number(
     above: float | None = None,
     least: float | None = None,
     most: float = math.inf,
+    below: float | None = None,
     finite: bool = True,
 ) -> float:
-    """A real number in a range: more than *above* or at least *least*, at most *most*."""
+    """A real number in a range.
+
+    More than *above* or at least *least*; less than *below* or at most *most*.
+    """
+    allowed = _range(above, least, most, below)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        refuse_type(name, value, f"a number {_range(above, least, most)}")
+        refuse_type(name, value, f"a number {allowed}")
     try:
         value = float(value)
     except OverflowError:
         refuse(name, value, "a number that a float can hold")
     low = value > above if above is not None else least is None or value >= least
-    if not (low and value <= most) or (finite and math.isinf(value)):
-        refuse(name, value, f"a {'finite ' if finite else ''}number {_range(above, least, most)}")
+    high = value <= most if below is None else value < below
+    if not (low and high) or (finite and math.isinf(value)):
+        refuse(name, value, f"a {'finite ' if finite else ''}number {allowed}")
     return value
 
 
@@ -84,13 +90,16 @@ def function(name: str, value: object) -> Callable[..., object] | None:
     return value
 
 
-def _range(above: float | None, least: float | None, most: float) -> str:
-    low = (
-        f"above {above:g}"
-        if above is not None
-        else ""
-        if least is None
-        else f"of at least {least:g}"
-    )
-    high = "" if math.isinf(most) else f"at most {most:g}"
+def _range(
+    above: float | None, least: float | None, most: float, below: float | None = None
+) -> str:
+    low = high = ""
+    if above is not None:
+        low = f"above {above:g}"
+    elif least is not None:
+        low = f"of at least {least:g}"
+    if below is not None:
+        high = f"below {below:g}"
+    elif not math.isinf(most):
+        high = f"at most {most:g}"
     return " and ".join(part for part in (low, high) if part)

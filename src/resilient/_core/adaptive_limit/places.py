@@ -1,0 +1,207 @@
+"""Adaptive limit: who gets in, and what the limit is.
+
+1. At most ``limit`` calls hold a place; at most ``room`` wait for one.
+2. Priorities: the lowest that was seen lately may use half of the limit, the highest all of
+   it, those between their share. So when the limit shrinks, the low ones are shed first.
+3. Whoever waits is served by priority, and in the order of arrival among equals. If the
+   queue is full, a newcomer takes the place of the last one of a lower priority, which is *shed*.
+4. A limit of which less than half is used does not grow (L7).
+5. While the latency without load is measured, half of the limit is in force.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from resilient._core.adaptive_limit.algorithms import Algorithm
+from resilient._core.adaptive_limit.sampling import Baseline, Outcome, Sampler
+from resilient._core.bulkhead import Waiter
+from resilient._core.tally import Tally
+
+REMEMBERED: Final = 10.0
+"""Seconds for which a priority is remembered at least; twice that at most."""
+RECENT: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """Where the limit begins, its bounds, how it follows, and how many may wait."""
+
+    initial: int
+    least: int
+    most: int
+    algorithm: Algorithm
+    room: int
+
+
+class PriorityWaiter(Waiter):
+    """One caller in a queue; ``shed`` when a more important one has taken its place there."""
+
+    __slots__ = ("priority", "shed")
+
+    def __init__(self, priority: float = 0.0) -> None:
+        super().__init__()
+        self.priority, self.shed = priority, False
+
+
+class Ticket:
+    """A place that is held, since when, and how the call ended."""
+
+    __slots__ = ("began", "core", "ended_at", "outcome")
+
+    def __init__(self, core: AdaptiveLimitCore, began: float) -> None:
+        self.core, self.began, self.ended_at = core, began, began
+        self.outcome = Outcome.IGNORED
+
+
+class Priorities:
+    """The range of the priorities that were seen lately."""
+
+    __slots__ = ("_high", "_low", "_old_high", "_old_low", "_until")
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+        self._low = self._old_low = math.inf
+        self._high = self._old_high = -math.inf
+
+    def share(self, priority: float, now: float) -> float:
+        """Which share of the limit *priority* may use: one half to 1."""
+        if not self._until - REMEMBERED <= now < self._until:
+            gone = now >= self._until + REMEMBERED
+            self._old_low, self._old_high = (
+                (math.inf, -math.inf) if gone else (self._low, self._high)
+            )
+            self._low, self._high = math.inf, -math.inf
+            self._until = now + REMEMBERED
+        self._low, self._high = min(self._low, priority), max(self._high, priority)
+        low, high = min(self._low, self._old_low), max(self._high, self._old_high)
+        return 1.0 if high <= low else 0.5 + 0.5 * (priority - low) / (high - low)
+
+
+class AdaptiveLimitCore:
+    """The state of one limit, or of one key of it.
+
+    Who is given a place, or shed, is put into *woken*, for the shell to wake.
+    """
+
+    __slots__ = (
+        "_baseline", "_limit", "_priorities", "_rule", "_sampler", "_woken", "calls", "in_flight",
+        "key", "latency", "queue", "rejected", "room",
+    )  # fmt: skip
+
+    def __init__(
+        self, rule: LimitRule, now: float, woken: deque[PriorityWaiter], key: Hashable = None
+    ) -> None:
+        self._rule, self._woken, self.key, self.room = rule, woken, key, rule.room
+        self._limit = float(rule.initial)
+        self._sampler, self._baseline = Sampler(now), Baseline(now)
+        self._priorities = Priorities()
+        self.latency: float | None = None  # smoothed, of late
+        self.in_flight = 0
+        self.queue: OrderedDict[PriorityWaiter, None] = OrderedDict()
+        self.calls, self.rejected = Tally(), Tally()
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight, once nothing is measured any more."""
+        return int(self._limit)
+
+    @property
+    def unloaded(self) -> float | None:
+        """The latency without load, if it is known."""
+        return self._baseline.unloaded
+
+    def enter(self, priority: float, now: float) -> bool:
+        """Take a place, if one is free for *priority*."""
+        allowed = self._allowed(self._priorities.share(priority, now))
+        if self.in_flight >= allowed:
+            return False
+        self.in_flight += 1
+        self._sampler.peak = max(self._sampler.peak, self.in_flight)
+        return True
+
+    def arrive(self, waiter: PriorityWaiter, now: float, *, patient: bool = True) -> bool:
+        """Take a place, or one in the queue; False if there is neither.
+
+        Who is not *patient* does not queue.
+        """
+        if self.enter(waiter.priority, now):
+            waiter.given = True
+            return True
+        if not patient or (len(self.queue) >= self.room and not self._shed_below(waiter.priority)):
+            return False
+        self.queue[waiter] = None
+        return True
+
+    def leave(self, ticket: Ticket, now: float) -> tuple[int, int] | None:
+        """A call is over; the old limit and the new one, if that made it change."""
+        self.in_flight -= 1
+        before = self.limit
+        if ticket.outcome is not Outcome.IGNORED and self._baseline.takes(ticket.began):
+            self._learn(max(0.0, ticket.ended_at - ticket.began), ticket.outcome, now)
+        self._fill(now)
+        after = self.limit
+        return None if before == after else (before, after)
+
+    def give_up(self, waiter: PriorityWaiter, now: float) -> None:
+        """*waiter* goes, whether it was given a place or not."""
+        if waiter.given:
+            self.in_flight -= 1
+        else:
+            self.queue.pop(waiter, None)
+        self._fill(now)
+
+    def idle(self) -> bool:
+        """Whether nobody is in, and nobody waits."""
+        return not self.in_flight and not self.queue
+
+    def untouched(self) -> bool:
+        """Whether a new one would not differ."""
+        return self._baseline.unloaded is None
+
+    def _allowed(self, share: float) -> int:
+        limit = self._limit / 2 if self._baseline.probing else self._limit
+        return max(1, int(limit * share))
+
+    def _learn(self, latency: float, outcome: Outcome, now: float) -> None:
+        sampler, rule = self._sampler, self._rule
+        sampler.add(latency, outcome)
+        reading = sampler.read(now, self.latency or latency)
+        if reading is None:
+            return
+        sampler.clear(now)
+        sampler.peak = self.in_flight
+        known = self.latency
+        self.latency = reading.mean if known is None else known + RECENT * (reading.mean - known)
+        if self._baseline.learn(reading, now):
+            return
+        assert self._baseline.unloaded is not None
+        limit = rule.algorithm(self._limit, reading, self._baseline.unloaded)
+        if 2 * reading.peak < self._limit:
+            limit = min(limit, self._limit)
+        self._limit = min(max(limit, float(rule.least)), float(rule.most))
+
+    def _fill(self, now: float) -> None:
+        while self.queue:
+            waiter = max(self.queue, key=lambda one: one.priority)  # the first of the highest
+            if not self.enter(waiter.priority, now):
+                return
+            del self.queue[waiter]
+            waiter.given = True
+            self._woken.append(waiter)
+
+    def _shed_below(self, priority: float) -> bool:
+        """Make room for *priority* in the queue; False if nobody in it is lower."""
+        if not self.queue:
+            return False
+        waiter = min(reversed(self.queue), key=lambda one: one.priority)  # the last of the lowest
+        if waiter.priority >= priority:
+            return False
+        del self.queue[waiter]
+        waiter.shed = True
+        self._woken.append(waiter)
+        return True

@@ -1,0 +1,149 @@
+"""Bulkhead: how many at once, and who is next.
+
+1. At most ``limit`` calls hold a place; at most ``room`` wait for one.
+2. Whoever waits is served in the order of arrival. A place that becomes free is handed
+   over to the first in the queue at once, so that nobody can come between (L1).
+3. A waiter that goes takes no place with it; if one was handed to it meanwhile, that goes to
+   the next (L1).
+4. A new limit applies at once to newcomers and to those who wait. Running calls are left to
+   end: until then there may be more of them than the limit says, a *debt* that is paid by the
+   next places that are given back (L2).
+5. A free place is one entry of the list ``free``: to pop one, and to append it when the
+   call is over, is one step each and needs no turn. Everything else does (the shell's lock).
+   Who gives one back looks at ``wanted``, before and after; who joins the queue sets it, and
+   then looks at ``free`` once more: so that one of the two sees the other.
+   Of a large limit only a few places lie in the list, the others are a number, ``_spare``.
+
+After resilience4j's semaphore bulkhead; the queue is that of ``asyncio.Semaphore``, without its
+lost wake-ups. The name is M. T. Nygard's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from typing import Final
+
+from resilient._core.tally import Tally
+
+FEW: Final = 16
+
+
+class Waiter:
+    """One caller in a queue; ``given`` when it has what it waits for."""
+
+    __slots__ = ("given",)
+
+    def __init__(self) -> None:
+        self.given = False
+
+
+class BulkheadCore:
+    """The places of one bulkhead, or of one key of it.
+
+    Who is given a place is put into *woken*, for the shell to wake outside its lock.
+    """
+
+    __slots__ = (
+        "_debt", "_spare", "_woken", "calls", "free", "key", "limit", "queue", "rejected", "room",
+        "wanted",
+    )  # fmt: skip
+
+    def __init__(self, limit: int, room: int, woken: deque[Waiter], key: Hashable = None) -> None:
+        self.limit, self.room, self.key = limit, room, key
+        self._woken = woken
+        self._debt, self._spare = 0, limit
+        self.free: list[None] = []
+        self._unpack()
+        self.queue: OrderedDict[Waiter, None] = OrderedDict()
+        self.wanted = False
+        self.calls, self.rejected = Tally(), Tally()
+
+    def in_flight(self) -> int:
+        """How many places are held."""
+        return self.limit + self._debt - self._spare - len(self.free)
+
+    def idle(self) -> bool:
+        """Whether nobody is in, and nobody waits."""
+        return not self.in_flight() and not self.queue
+
+    def enter(self) -> bool:
+        """Take a place, if one is free and nobody waits for it."""
+        return not self.queue and self._take()
+
+    def arrive(self, waiter: Waiter, now: float = 0.0, *, patient: bool = True) -> bool:  # noqa: ARG002  # places know no time
+        """Take a place, or one in the queue; False if there is neither.
+
+        Who is not *patient* does not queue.
+        """
+        if self.enter():
+            waiter.given = True
+        elif patient and len(self.queue) < self.room:
+            self.queue[waiter] = None
+            self.wanted = True
+            self.even_out()
+        else:
+            return False
+        return True
+
+    def leave(self) -> None:
+        """A place is given back."""
+        if self._debt:
+            self._debt -= 1
+        elif self.queue:
+            self._give()
+        else:
+            self.free.append(None)
+        self.even_out()
+
+    def give_up(self, waiter: Waiter) -> None:
+        """*waiter* goes, whether it was given a place or not."""
+        if waiter.given:
+            self.leave()
+        else:
+            self.queue.pop(waiter, None)
+            self.even_out()
+
+    def resize(self, limit: int) -> None:
+        """Let at most *limit* be at once, from now on."""
+        more = limit - self.limit
+        self.limit = limit
+        paid = min(max(more, 0), self._debt)
+        self._debt -= paid
+        self._spare += more - paid
+        if self._spare < 0:
+            self._debt -= self._spare
+            self._spare = 0
+        self.wanted = True
+        self.even_out()
+
+    def even_out(self) -> None:
+        """Use what is free: for the debt, then for those who wait."""
+        while self._debt and self._pop():
+            self._debt -= 1
+        while self.queue and not self._debt and self._take():
+            self._give()
+        self.wanted = bool(self.queue or self._debt)
+
+    def _give(self) -> None:
+        waiter, _ = self.queue.popitem(last=False)
+        waiter.given = True
+        self._woken.append(waiter)
+
+    def _take(self) -> bool:
+        if not self.free:
+            self._unpack()
+        return self._pop()
+
+    def _pop(self) -> bool:
+        try:
+            self.free.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _unpack(self) -> None:
+        """Lay a few of the spare places out."""
+        few = min(FEW, self._spare)
+        self._spare -= few
+        self.free.extend([None] * few)

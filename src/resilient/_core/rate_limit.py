@@ -1,0 +1,158 @@
+"""Rate limit: the generic cell rate algorithm.
+
+1. The one number of a limit is the *theoretical arrival time*: when the bucket is full again.
+   A call moves it one ``cost`` on, and may pass while it is not more than ``burst`` costs
+   ahead of the clock afterwards. So in no time t do more than ``rate * t + burst`` pass.
+2. n at once are n single ones, and all or none (L4).
+3. Time is counted in whole units, ``scale`` of them a nanosecond, so chosen that a cost is
+   a whole number of them for every rate that is a fraction: nothing is rounded, and nothing
+   drifts.
+4. Whoever waits stands in a queue and takes nothing before its turn: the first knows how long
+   it must wait, the others behind it only that they are not first. So if one of them goes,
+   those behind it move up, and the rate still holds (L6).
+5. A clock that steps back is taken as one that stood still.
+
+The algorithm is that of the ATM Forum's *Traffic Management Specification 4.0* (1996), section
+4.4.2, in its virtual-scheduling form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from resilient._core.bulkhead import Waiter
+from resilient._core.tally import Tally
+
+NANO: Final = 1_000_000_000
+OUT_OF_ORDER: Final = NANO
+"""Nanoseconds by which the readings of several threads may arrive out of order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateRule:
+    """``cost`` units a call, ``scale`` units a nanosecond, ``depth`` units in all."""
+
+    cost: int
+    scale: int
+    depth: int
+    burst: int
+
+    @classmethod
+    def of(cls, rate: float, per: float, burst: int | None) -> RateRule:
+        """The rule of *rate* calls in *per* seconds, as exact as they are written."""
+        if burst is None:
+            burst = max(1, math.ceil(rate))
+        nanoseconds = Fraction(repr(per)) * NANO / Fraction(repr(rate))
+        cost = nanoseconds.numerator
+        return cls(cost, nanoseconds.denominator, burst * cost, burst)
+
+
+class RateLimitCore:
+    """The state of one limit, or of one key of it.
+
+    Who becomes the first of the queue is put into *woken*, for the shell to wake.
+    """
+
+    __slots__ = ("_full_at", "_rule", "_seen", "_woken", "calls", "key", "queue", "rejected")
+
+    def __init__(
+        self, rule: RateRule, now: float, woken: deque[Waiter], key: Hashable = None
+    ) -> None:
+        self._rule, self._woken, self.key = rule, woken, key
+        self._seen = self._full_at = int(now * NANO) * rule.scale
+        self.queue: OrderedDict[Waiter, None] = OrderedDict()
+        self.calls, self.rejected = Tally(), Tally()
+
+    def take(self, now: float, n: int = 1) -> bool:
+        """Let *n* calls pass, or none of them."""
+        rule = self._rule
+        units = int(now * NANO) * rule.scale
+        if units < self._seen:
+            units = self._step_back(units)
+        self._seen = units
+        full_at = self._full_at
+        if full_at < units:  # noqa: PLR1730  # max() costs two ticks
+            full_at = units
+        full_at += n * rule.cost
+        if full_at - units > rule.depth or self.queue:
+            return False
+        self._full_at = full_at
+        return True
+
+    def wait(self, now: float, n: int = 1) -> float:
+        """Seconds until *n* more calls would pass, behind those who wait: 0 if they would now.
+
+        A call made so much later passes: no rounding makes it too early.
+        """
+        units = self._units(now)
+        full_at = max(self._full_at, units)
+        return self._until(full_at + (len(self.queue) + n) * self._rule.cost, units, now)
+
+    def line_up(self, waiter: Waiter) -> None:
+        """*waiter* joins the queue."""
+        self.queue[waiter] = None
+
+    def turn(self, waiter: Waiter, now: float, *, over: bool) -> float:
+        """Let *waiter* pass, if it is the first and its time has come; else how long to wait.
+
+        Its wait may be *over* by another clock than ours. Who is not the first is told when it is.
+        """
+        if next(iter(self.queue)) is not waiter:
+            return math.inf
+        units = self._units(now)
+        full_at = max(self._full_at, units) + self._rule.cost
+        if not over and full_at - units > self._rule.depth:
+            return self._until(full_at, units, now)
+        self._full_at = full_at
+        waiter.given = True
+        self.give_up(waiter)
+        return 0.0
+
+    def give_up(self, waiter: Waiter) -> None:
+        """*waiter* leaves the queue; who is first now must know."""
+        first = bool(self.queue) and next(iter(self.queue)) is waiter
+        self.queue.pop(waiter, None)
+        if first and self.queue:
+            self._woken.append(next(iter(self.queue)))
+
+    def idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self.queue
+
+    def full(self, now: float) -> bool:
+        """Whether a new one would not differ."""
+        return self._full_at <= self._units(now)
+
+    def _units(self, now: float) -> int:
+        units = int(now * NANO) * self._rule.scale
+        if units < self._seen:
+            units = self._step_back(units)
+        self._seen = units
+        return units
+
+    def _step_back(self, units: int) -> int:
+        """The clock reads less than before: it stood still, or was set back for good."""
+        back = self._seen - units
+        if back <= OUT_OF_ORDER * self._rule.scale:
+            return self._seen
+        self._full_at -= back
+        return units
+
+    def _until(self, full_at: int, units: int, now: float) -> float:
+        """Seconds until the bucket may be as empty as *full_at* makes it."""
+        ready = full_at - self._rule.depth
+        if ready <= units:
+            return 0.0
+        scale = self._rule.scale
+        at = -(-ready // scale) / NANO
+        while int(at * NANO) * scale < ready:
+            at = math.nextafter(at, math.inf)
+        left = at - now
+        while now + left < at:
+            left = math.nextafter(left, math.inf)
+        return left
