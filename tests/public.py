@@ -12,25 +12,45 @@ from typing import Any
 
 from resilient.events import Event
 
-MODULES = ("resilient", "resilient.errors", "resilient.events", "resilient.testing")
+MODULES = (
+    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.invalidation",
+    "resilient.testing",
+)  # fmt: skip
 EFFECTIVE = {
     ("retry", "attempts"): "3, or None where stop is given",
     ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
+    ("hedge", "budget"): "RetryBudget(ratio=0.05, per_second=0.2) of its own",
+    ("protect", "breaker"): "breaker(consecutive_failures=5, on=on) of its own",
+    ("protect", "limit"): "adaptive_limit() of its own",
+    ("fallback", "handler"): "not given",
+    ("fallback", "default"): "not given",
 }
 """What stands behind a default that is a sentinel."""
 POLICY = "__call__ call name stats"
 BLOCK = "__enter__ __aenter__"
+KEYED = f"{POLICY} {BLOCK} admit of keys"
 MEMBERS = {
+    "AdaptiveLimit": KEYED,
     "Backoff": "delay",
+    "BloomFilter": "__contains__ add capacity error_rate from_bytes to_bytes update",
     "Breaker": f"{POLICY} {BLOCK} admit of keys state force_open disable metrics_only reset",
+    "Bulkhead": f"{KEYED} resize",
+    "Cache": f"{POLICY} clear invalidate key_of",
     "Call": f"{BLOCK} close fail ignore",
     "Deadline": f"{BLOCK} at check expired remaining reschedule",
+    "Fallback": POLICY,
+    "Hedge": POLICY,
+    "InProcessInvalidation": "publish subscribe",
+    "Invalidation": "publish subscribe",
     "Pipeline": POLICY,
     "Policy": "call kind name stats",
+    "Protection": POLICY,
+    "RateLimit": f"{KEYED} take",
     "Retry": f"{POLICY} __iter__ __aiter__",
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",
     "Subscription": "__enter__ close",
+    "Throttle": KEYED,
     "Timeout": POLICY,
     "VirtualTime": "advance now run trio_clock",
     "detached": "__enter__",
@@ -69,7 +89,10 @@ def _lines(path: str, name: str, value: object) -> Iterator[str]:
 def _constructed_by_users(kind: type) -> bool:
     if issubclass(kind, BaseException):
         return inspect.isfunction(kind.__init__)  # the root takes what Exception takes
-    return dataclasses.is_dataclass(kind) or kind.__name__ == "RetryBudget"
+    return dataclasses.is_dataclass(kind) or kind.__name__ in {
+        "RetryBudget",
+        "BloomFilter",
+    }
 
 
 def _members(kind: type) -> Iterator[str]:
@@ -79,6 +102,7 @@ def _members(kind: type) -> Iterator[str]:
         return
     for name in sorted(MEMBERS.get(kind.__name__, "").split()):
         value = inspect.getattr_static(kind, name)
+        value = value.__func__ if isinstance(value, classmethod) else value
         if isinstance(value, property):
             yield (
                 f"{name}: {_annotation(inspect.signature(value.fget).return_annotation)}"

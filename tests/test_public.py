@@ -103,9 +103,17 @@ def test_concrete_classes_are_final() -> None:
         "Timeout",
         "Deadline",
         "SingleFlight",
-        "Pipeline",
+        "Protection",
         "Backoff",
         "Call",
+        "Bulkhead",
+        "RateLimit",
+        "AdaptiveLimit",
+        "Throttle",
+        "Hedge",
+        "Fallback",
+        "Cache",
+        "BloomFilter",
     ):
         assert getattr(getattr(resilient, name), "__final__", False), name
 

@@ -3,10 +3,14 @@
 import typing as _t
 
 from resilient import errors
+from resilient._core.bloom import BloomFilter
 from resilient._core.breaker import BreakerState, BreakerStats
+from resilient._policies.adaptive_limit import AdaptiveLimit, AdaptiveLimitStats, adaptive_limit
 from resilient._policies.backoff import Backoff, backoff
 from resilient._policies.base import Call, Policy, policies, policy_of
 from resilient._policies.breaker import Breaker, breaker
+from resilient._policies.bulkhead import Bulkhead, BulkheadStats, bulkhead
+from resilient._policies.cache import Cache, CacheStats, cache
 from resilient._policies.deadline import (
     Deadline,
     carry,
@@ -15,9 +19,14 @@ from resilient._policies.deadline import (
     detached,
     remaining,
 )
+from resilient._policies.fallback import Fallback, FallbackStats, fallback
+from resilient._policies.hedge import Hedge, HedgeStats, hedge
 from resilient._policies.pipeline import Pipeline, pipeline
+from resilient._policies.protect import Protection, protect
+from resilient._policies.rate_limit import RateLimit, RateLimitStats, rate_limit
 from resilient._policies.retry import Retry, RetryBudget, RetryStats, retry
 from resilient._policies.singleflight import SingleFlight, SingleFlightStats, singleflight
+from resilient._policies.throttle import Throttle, ThrottleStats, throttle
 from resilient._policies.timeout import Timeout, TimeoutStats, timeout
 from resilient.errors import (
     BulkheadFull,
@@ -33,18 +42,32 @@ if _t.TYPE_CHECKING:
     from resilient import events, testing
 
 __all__ = [
+    "AdaptiveLimit",
+    "AdaptiveLimitStats",
     "Backoff",
+    "BloomFilter",
     "Breaker",
     "BreakerState",
     "BreakerStats",
+    "Bulkhead",
     "BulkheadFull",
+    "BulkheadStats",
+    "Cache",
+    "CacheStats",
     "Call",
     "CircuitOpen",
     "Deadline",
     "DeadlineExceeded",
+    "Fallback",
+    "FallbackStats",
+    "Hedge",
+    "HedgeStats",
     "Overloaded",
     "Pipeline",
     "Policy",
+    "Protection",
+    "RateLimit",
+    "RateLimitStats",
     "RateLimited",
     "Rejected",
     "ResilienceError",
@@ -53,23 +76,33 @@ __all__ = [
     "RetryStats",
     "SingleFlight",
     "SingleFlightStats",
+    "Throttle",
+    "ThrottleStats",
     "Timeout",
     "TimeoutStats",
+    "adaptive_limit",
     "backoff",
     "breaker",
+    "bulkhead",
+    "cache",
     "carry",
     "current_deadline",
     "deadline",
     "detached",
     "errors",
     "events",
+    "fallback",
+    "hedge",
     "pipeline",
     "policies",
     "policy_of",
+    "protect",
+    "rate_limit",
     "remaining",
     "retry",
     "singleflight",
     "testing",
+    "throttle",
     "timeout",
 ]
 

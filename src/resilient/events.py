@@ -21,9 +21,13 @@ __all__ = [
     "CallRejected",
     "DeadlineExpired",
     "Event",
+    "FallbackUsed",
     "FlightJoined",
+    "HedgeLaunched",
+    "LimitChanged",
     "RetryGaveUp",
     "RetryScheduled",
+    "StaleServed",
     "StateChanged",
     "Subscription",
     "WouldHaveOpened",
@@ -91,6 +95,40 @@ class DeadlineExpired(Event):
     """A deadline or timeout of ``seconds`` cut its block short."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChanged(Event):
+    """An adaptive limit follows the latency."""
+
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeLaunched(Event):
+    """Attempt number ``attempt`` of a call (2 for the first hedge) began beside the others.
+
+    ``waited`` seconds after the call did.
+    """
+
+    attempt: int
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackUsed(Event):
+    """A call failed with ``error``, and the fallback is asked instead."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleServed(Event):
+    """A refresh failed with ``error``, and the old value, ``age`` seconds old, was served."""
+
+    age: float
+    error: BaseException
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

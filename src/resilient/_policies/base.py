@@ -266,7 +266,7 @@ _blocks: ContextVar[_Block | None] = ContextVar("resilient.blocks", default=None
 
 
 class Blocks(abc.ABC):
-    """``with policy as call:`` by `admit`.
+    """``with policy as call:``, by `admit` unless the policy lets blocks wait.
 
     The open blocks are kept in the context that began them.
     """
@@ -275,8 +275,16 @@ class Blocks(abc.ABC):
     def admit(self) -> Call:
         """Take a place for one call, or raise. Never waits."""
 
+    def open_block(self) -> Call:
+        """The call of a ``with``."""
+        return self.admit()
+
+    async def open_block_async(self) -> Call:
+        """The call of an ``async with``."""
+        return self.open_block()
+
     def __enter__(self) -> Call:
-        call = self.admit()
+        call = self.open_block()
         _Block(self, call, _blocks.get())
         return call
 
@@ -289,7 +297,9 @@ class Blocks(abc.ABC):
         self._end_block(error)
 
     async def __aenter__(self) -> Call:
-        return self.__enter__()
+        call = await self.open_block_async()
+        _Block(self, call, _blocks.get())
+        return call
 
     async def __aexit__(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast, final
+from typing import cast
 
 from resilient._core.checks import text
 from resilient._policies.base import Policy, PolicyBase
 from resilient._runtime.decorate import AnyFunction, Guarding, guarded
 
 
-@final
 class Pipeline(PolicyBase):
     """Several policies in one object; `pipeline` makes it."""
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilient._core.matching import Verdict, each
 from resilient._core.retry import Reason, floor_of, why_not
-from resilient._policies.deadline.ambient import current_deadline, left_here
+from resilient._policies.deadline.ambient import left_here
 from resilient._policies.deadline.block import Deadline
-from resilient._policies.deadline.cause import cut_by
 from resilient._policies.retry.strategies import ask_async, new_state, show_outcome
+from resilient._policies.waiting import wait_here
 from resilient._runtime import clock, loops, notify
 from resilient._runtime.decorate import CoroutineReturned, refuse_if_coroutine
 from resilient.errors import DeadlineExceeded, Rejected
@@ -129,22 +129,13 @@ class Run:
 
     async def pause_async(self, seconds: float, last: BaseException | None) -> None:
         """Sleep; a deadline that ends before the sleep does is ours to report, from *last*."""
-        limit = current_deadline()
-        if limit is None or limit.enforced_here():
-            await self._sleep(seconds, last)
-        else:
-            with Deadline(math.inf, self.retry.name, None):  # an inherited limit interrupts nothing
-                await self._sleep(seconds, last)
-
-    async def _sleep(self, seconds: float, last: BaseException | None) -> None:
         try:
-            await loops.sleep(seconds)
+            await wait_here(self.retry.name, last, loops.sleep, seconds)
+        except DeadlineExceeded:
+            raise
         except BaseException as error:
-            limit = cut_by(error)
-            if limit is None:
-                link(error, last)
-                raise
-            raise limit.exceeded(self.retry.name, started=False) from last
+            link(error, last)
+            raise
 
     # What the loops ask.
 

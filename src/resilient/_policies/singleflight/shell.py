@@ -69,7 +69,12 @@ class SingleFlight(PolicyBase):
     kind = "singleflight"
 
     def __init__(
-        self, name: str | None, key: Key | None, copy: Callable[[Any], Any] | None
+        self,
+        name: str | None,
+        key: Key | None = None,
+        copy: Callable[[Any], Any] | None = None,
+        *,
+        part_of: str | None = None,
     ) -> None:
         super().__init__(name)
         self._key, self._copy = key, copy
@@ -77,7 +82,10 @@ class SingleFlight(PolicyBase):
         self._threads: FlightTable[ThreadFlight] = FlightTable()
         self._tables: Registry[LoopTable] = Registry()
         self._recent: Callable[[], LoopTable | None] = lambda: None  # the table used last, weakly
-        self.list_me()
+        if part_of is None:
+            self.list_me()
+        else:  # another policy's, of that kind
+            self.kind = part_of
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run *fn*, or join the run of whoever asked for the same *key*.
@@ -87,8 +95,8 @@ class SingleFlight(PolicyBase):
         hashable(key)
         check_function(fn)
         if is_coroutine_function(fn):
-            return cast("R", self._fly_async(key, fn, args, kwargs))
-        return cast("R", self._fly(key, functools.partial(fn, *args, **kwargs)))
+            return cast("R", self.fly_async(key, fn, args, kwargs))
+        return cast("R", self.fly(key, functools.partial(fn, *args, **kwargs)))
 
     def forget(self, key: Hashable) -> None:
         """Let later callers with *key* start a new run.
@@ -100,6 +108,13 @@ class SingleFlight(PolicyBase):
             self._threads.forget(key)
         for table in self._tables.living():
             table.forget(key)
+
+    def forget_all(self) -> None:
+        """`forget` every key."""
+        with self._lock:
+            self._threads.forget_all()
+        for table in self._tables.living():
+            table.forget_all()
 
     def stats(self) -> SingleFlightStats:
         """A snapshot; see `SingleFlightStats`."""
@@ -129,7 +144,7 @@ class SingleFlight(PolicyBase):
         find = self._finder(fn)
 
         def flying(*args: Any, **kwargs: Any) -> Any:
-            return self._fly(find(*args, **kwargs), functools.partial(fn, *args, **kwargs))
+            return self.fly(find(*args, **kwargs), functools.partial(fn, *args, **kwargs))
 
         return flying
 
@@ -138,7 +153,7 @@ class SingleFlight(PolicyBase):
         find = self._finder(fn)
 
         async def flying(*args: Any, **kwargs: Any) -> Any:
-            return await self._fly_async(find(*args, **kwargs), fn, args, kwargs)
+            return await self.fly_async(find(*args, **kwargs), fn, args, kwargs)
 
         return flying
 
@@ -151,9 +166,10 @@ class SingleFlight(PolicyBase):
 
     # In async code.
 
-    async def _fly_async(
+    async def fly_async(
         self, key: Hashable, fn: AnyFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        """Join the run for *key*, or begin one of *fn*."""
         limit = None if deadline_here() is None else not_expired(self.name, clock.now())
         loop = loops.running_loop()
         if loop is not None and loops.current_task(loop) is not None:
@@ -221,7 +237,8 @@ class SingleFlight(PolicyBase):
 
     # In plain threads.
 
-    def _fly(self, key: Hashable, fn: Callable[[], Any]) -> Any:
+    def fly(self, key: Hashable, fn: Callable[[], Any]) -> Any:
+        """Join the run for *key*, or begin one of *fn*."""
         limit = not_expired(self.name, clock.now())
         run, event = self._lead_or_join(key, limit)
         self._calls.up()

@@ -1,0 +1,168 @@
+"""The factory of caches: what may be asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable
+from typing import Any, Never, Protocol, cast, overload
+
+from resilient._core.cache import CacheRule
+from resilient._core.checks import (
+    Seconds,
+    function,
+    number,
+    refuse,
+    refuse_type,
+    seconds,
+    text,
+    whole,
+)
+from resilient._policies.cache.invalidation import Invalidation
+from resilient._policies.cache.shell import Cache, Settings
+from resilient._runtime.keying import Key, check_key
+
+
+class Container(Protocol):
+    """Something that knows which keys there are, such as a `BloomFilter`."""
+
+    def __contains__(self, key: Any, /) -> bool: ...
+
+
+Exists = Container | Callable[[Any], object]
+
+
+@overload
+def cache(
+    ttl: Seconds,
+    *,
+    exists: Exists,
+    max_size: int = 1024,
+    negative_ttl: Seconds | None = None,
+    negative: Callable[[Any], object] | None = None,
+    stale: Seconds = 0.0,
+    jitter: float = 0.05,
+    refresh_ahead: Seconds | None = None,
+    invalidation: Invalidation | None = None,
+    key: Key | None = None,
+    rng: random.Random | None = None,
+    name: str | None = None,
+) -> Cache[None]: ...
+@overload
+def cache(
+    ttl: Seconds,
+    *,
+    exists: None = None,
+    max_size: int = 1024,
+    negative_ttl: Seconds | None = None,
+    negative: Callable[[Any], object] | None = None,
+    stale: Seconds = 0.0,
+    jitter: float = 0.05,
+    refresh_ahead: Seconds | None = None,
+    invalidation: Invalidation | None = None,
+    key: Key | None = None,
+    rng: random.Random | None = None,
+    name: str | None = None,
+) -> Cache[Never]: ...
+def cache(
+    ttl: Seconds,
+    *,
+    max_size: int = 1024,
+    negative_ttl: Seconds | None = None,
+    negative: Callable[[Any], object] | None = None,
+    stale: Seconds = 0.0,
+    jitter: float = 0.05,
+    refresh_ahead: Seconds | None = None,
+    exists: Exists | None = None,
+    invalidation: Invalidation | None = None,
+    key: Key | None = None,
+    rng: random.Random | None = None,
+    name: str | None = None,
+) -> Cache[Any]:
+    """Remember what a function returned, and let nobody feel when it is time to ask again.
+
+    Callers who miss the same key at the same time share one run, as with a `singleflight`; errors
+    are never remembered. The value is the same object for all: return what nobody changes.
+
+    Args:
+        ttl: seconds that a value lives, above 0, drawn for each from ``ttl * (1 - jitter)`` to
+            ``ttl * (1 + jitter)``, so that what came in together does not end together.
+        max_size: entries that are kept, at least 1; the least recently used goes first.
+        negative_ttl: seconds, above 0, for which "there is none" is remembered; without it such a
+            result is like any other.
+        negative: a predicate on the result that says what that is; otherwise ``None`` is. Only with
+            *negative_ttl*.
+        stale: seconds past its end, at least 0, for which a value is served if the run fails.
+        jitter: 0 to less than 1.
+        refresh_ahead: seconds before the end, above 0 and less than *ttl*, from which on a hit
+            returns the value that is there and begins one run in the background, without a
+            deadline: in async code a task, in plain threads a short-lived daemon thread. If it
+            fails that is counted, and tried again after a tenth of *refresh_ahead*.
+        exists: what knows which keys there are, by ``in`` or as a predicate: for a key that it
+            denies the answer is ``None``, without a call and without taking room.
+        invalidation: a channel over which caches tell each other what to forget, see
+            `resilient.integrations.invalidation`.
+        key: a function of the call's arguments, or the name of a parameter: what says that two
+            calls are the same. Otherwise the function and its arguments as written, with their
+            types; then *exists* is asked for the single argument.
+        rng: a `random.Random` of its own, for the jitter.
+        name: what errors, events and metrics call it; else that of the first function it decorates.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        DeadlineExceeded: from a call, ``started`` false: nothing was left of the deadline.
+        TypeError: from a call: its key can't be hashed.
+
+    A predicate that raises is logged once: *exists* then counts as true, *negative* as false.
+
+    Source:
+        RFC 5861 (stale-if-error, and stale-while-revalidate for *refresh_ahead*); read-through and
+        refresh-ahead as in Oracle Coherence and Caffeine.
+    """
+    if callable(ttl):
+        raise TypeError(f"ttl must be seconds, not {ttl!r}: write @cache(60), with parentheses")
+    lives = seconds("ttl", ttl, above=0, finite=False)
+    if negative is not None and negative_ttl is None:
+        raise ValueError("negative says what is not there; negative_ttl must say for how long")
+    ahead = None if refresh_ahead is None else seconds("refresh_ahead", refresh_ahead, above=0)
+    if ahead is not None and ahead >= lives:
+        refuse("refresh_ahead", refresh_ahead, f"less than ttl, which is {lives:g} s")
+    if rng is not None and not isinstance(rng, random.Random):
+        refuse_type("rng", rng, "a random.Random or None")
+    rule = CacheRule(
+        ttl=lives,
+        most=whole("max_size", max_size),
+        negative_ttl=None
+        if negative_ttl is None
+        else seconds("negative_ttl", negative_ttl, above=0, finite=False),
+        stale=seconds("stale", stale, finite=False),
+        jitter=number("jitter", jitter, least=0, below=1),
+        refresh_ahead=ahead,
+    )
+    settings = Settings(
+        rule=rule,
+        negative=function("negative", negative),
+        exists=_predicate(exists),
+        invalidation=_channel(invalidation),
+        key=check_key(key),
+        rng=rng,
+    )
+    return Cache(text("name", name, instead="@cache(60)"), settings)
+
+
+def _predicate(exists: object) -> Callable[[Any], object] | None:
+    if exists is None:
+        return None
+    if hasattr(type(exists), "__contains__"):
+        return cast("Container", exists).__contains__
+    if not callable(exists):
+        refuse_type("exists", exists, "a filter, a set, a predicate on the key, or None")
+    return cast("Callable[[Hashable], object]", exists)
+
+
+def _channel(invalidation: object) -> Invalidation | None:
+    if invalidation is None or (
+        callable(getattr(invalidation, "publish", None))
+        and callable(getattr(invalidation, "subscribe", None))
+    ):
+        return cast("Invalidation | None", invalidation)
+    refuse_type("invalidation", invalidation, "an object with publish(key) and subscribe(callback)")

@@ -1,0 +1,338 @@
+"""The cache policy: what a call finds, and what is told of it."""
+
+from __future__ import annotations
+
+import random
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar, final
+
+from resilient._core.cache import CacheCore, CacheRule, Entry, Fetching
+from resilient._core.tally import Tally
+from resilient._policies.cache.fetch import Fetch, Old
+from resilient._policies.cache.invalidation import Invalidation
+from resilient._policies.deadline.ambient import not_expired
+from resilient._policies.deadline.block import deadline_here
+from resilient._policies.singleflight import SingleFlight
+from resilient._policies.widening import Widening
+from resilient._runtime import clock, dice, notify
+from resilient._runtime.decorate import AnyFunction, innermost
+from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
+
+T = TypeVar("T")
+PLAIN = frozenset((str, int, bytes))
+"""Types whose values equal none of another of them: one such argument is a key by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Totals of a cache, and how many entries it holds.
+
+    ``calls = hits + negative_hits + misses + refused``: those who wait for another's run are
+    misses as well, and *refused* ones are those that ``exists`` knew to be in vain. Of the
+    misses, ``stale_served`` got an old value because the run failed. ``refreshes`` were begun ahead
+    of an entry's end, ``refresh_failed`` of them in vain.
+    """
+
+    name: str
+    calls: int
+    hits: int
+    misses: int
+    negative_hits: int
+    stale_served: int
+    refreshes: int
+    refresh_failed: int
+    refused: int
+    evictions: int
+    size: int
+
+
+TOTALS = (
+    "calls", "hits", "misses", "negative_hits", "stale_served", "refreshes", "refresh_failed",
+    "refused",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a cache was told, checked by its factory."""
+
+    rule: CacheRule
+    negative: Callable[[Any], object] | None
+    exists: Callable[[Any], object] | None
+    invalidation: Invalidation | None
+    key: Key | None
+    rng: random.Random | None
+
+
+@final
+class Cache(Widening[T]):
+    """Remembers what a function returned; `cache` makes it."""
+
+    kind = "cache"
+
+    def __init__(self, name: str | None, settings: Settings) -> None:
+        super().__init__(name)
+        self._settings = settings
+        self._core = CacheCore(settings.rule)
+        self._entries = self._core.entries
+        self._totals = {total: Tally() for total in TOTALS}
+        self._complained = False
+        self.flight = SingleFlight(name, part_of=self.kind)
+        if settings.invalidation is not None:
+            settings.invalidation.subscribe(_weakly(self))
+        self.list_me()
+
+    def stats(self) -> CacheStats:
+        """A snapshot; see `CacheStats`."""
+        with self._lock:
+            totals = {total: self._totals[total].read() for total in reversed(TOTALS)}
+            return CacheStats(
+                name=self.name,
+                evictions=self._core.evictions.read(),
+                size=len(self._entries),
+                **totals,
+            )
+
+    def key_of(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Hashable:
+        """The key of a call of *fn*, the function that was decorated: for `invalidate`.
+
+        Raises:
+            TypeError: the arguments can't be hashed.
+        """
+        return self._finder(fn)(*args, **kwargs)
+
+    def invalidate(self, key: Hashable) -> None:
+        """Forget what is known of *key*, and tell the other caches of `invalidation`.
+
+        Callers who come later start a new run; what a run brings that is under way now is served
+        to those who wait for it, and not kept.
+        """
+        self._drop(hashable(key))
+        if self._settings.invalidation is not None:
+            self._settings.invalidation.publish(key)
+
+    def clear(self) -> None:
+        """Forget everything, in this cache alone."""
+        with self._lock:
+            self._core.clear()
+        self.flight.forget_all()
+
+    def adopt(self, name: str) -> None:
+        """See `PolicyBase.adopt`."""
+        super().adopt(name)
+        self.flight.adopt(name)
+
+    def renew(self) -> None:
+        """See `PolicyBase.renew`."""
+        self.clear()
+        with self._lock:
+            self._core.evictions.zero()
+            for total in self._totals.values():
+                total.zero()
+        self.flight.renew()
+
+    def clock_changed(self) -> None:
+        """See `PolicyBase.clock_changed`."""
+        with self._lock:
+            self._core.clock_changed(clock.now())
+
+    def forked(self) -> None:
+        """See `PolicyBase.forked`."""
+        self.flight.forked()
+        for entry in self._entries.values():
+            entry.refreshing = False
+
+    # Wrappers: a hit is a look, a reading of the clock and two ticks, without a turn.
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+        find, entries = self._finder(fn), self._entries
+        calls, hits = self._totals["calls"].ticks, self._totals["hits"].ticks
+
+        def cached(*args: Any, **kwargs: Any) -> Any:
+            key = find(*args, **kwargs)
+            now = clock.now()
+            if deadline_here() is not None:
+                not_expired(self.name, now)
+            next(calls)
+            entry = entries.get(key)
+            if entry is None or now >= entry.ends_at:
+                return self._miss(Fetch(self, key, fn, args, kwargs, ahead=False))
+            if now >= entry.refresh_at and self._claims(key, entry, now):
+                Fetch(self, key, fn, args, kwargs, ahead=True).refresh()
+            self._used(key)
+            if entry.negative:
+                return self._negative(entry)
+            next(hits)
+            return entry.value
+
+        return cached
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+        find, entries = self._finder(fn), self._entries
+        calls, hits = self._totals["calls"].ticks, self._totals["hits"].ticks
+
+        async def cached(*args: Any, **kwargs: Any) -> Any:
+            key = find(*args, **kwargs)
+            now = clock.now()
+            if deadline_here() is not None:
+                not_expired(self.name, now)
+            next(calls)
+            entry = entries.get(key)
+            if entry is None or now >= entry.ends_at:
+                return await self._miss_async(Fetch(self, key, fn, args, kwargs, ahead=False))
+            if now >= entry.refresh_at and self._claims(key, entry, now):
+                Fetch(self, key, fn, args, kwargs, ahead=True).refresh_async()
+            self._used(key)
+            if entry.negative:
+                return self._negative(entry)
+            next(hits)
+            return entry.value
+
+        return cached
+
+    def _finder(self, fn: AnyFunction) -> KeyOf:
+        if self._settings.key is not None:
+            find = key_of(self._settings.key, fn)
+            return lambda *args, **kwargs: hashable(find(*args, **kwargs))
+        function = innermost(fn)
+
+        def by_arguments(*args: Any, **kwargs: Any) -> Hashable:
+            if not kwargs and len(args) == 1 and type(args[0]) in PLAIN:
+                return function, args[0]
+            return arguments_key(function, args, kwargs)
+
+        return by_arguments
+
+    # What a call does that finds nothing.
+
+    def _miss(self, fetch: Fetch) -> Any:
+        if self._is_in_vain(fetch):
+            return None
+        self._totals["misses"].up()
+        return self._handed(self.flight.fly(fetch.key, fetch.run))
+
+    async def _miss_async(self, fetch: Fetch) -> Any:
+        if self._is_in_vain(fetch):
+            return None
+        self._totals["misses"].up()
+        return self._handed(await self.flight.fly_async(fetch.key, fetch.run_async, (), {}))
+
+    def _is_in_vain(self, fetch: Fetch) -> bool:
+        """Whether there is surely nothing under the key of *fetch*, so that nobody need ask."""
+        exists = self._settings.exists
+        if exists is None:
+            return False
+        try:
+            if exists(fetch.key if self._settings.key is not None else fetch.only_argument()):
+                return False
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            self._complain(exists, fault)
+            return False
+        self._totals["refused"].up()
+        return True
+
+    def _handed(self, result: Any) -> Any:
+        if not isinstance(result, Old):
+            return result
+        self._totals["stale_served"].up()
+        if notify.listening:
+            from resilient.events import StaleServed  # noqa: PLC0415  # whoever listens has loaded it
+
+            now = clock.now()
+            age = now - result.entry.stored_at
+            self.outbox.put(
+                StaleServed(policy=self.name, kind=self.kind, at=now, age=age, error=result.error)
+            )
+            self.outbox.deliver()
+        return result.entry.value
+
+    def _negative(self, entry: Entry) -> Any:
+        self._totals["negative_hits"].up()
+        return entry.value
+
+    def _used(self, key: Hashable) -> None:
+        try:  # noqa: SIM105  # on every hit
+            self._entries.move_to_end(key)
+        except KeyError:  # it was dropped just now
+            pass
+
+    def _claims(self, key: Hashable, entry: Entry, now: float) -> bool:
+        if entry.refreshing or entry.negative:
+            return False
+        with self._lock:
+            claimed = self._core.claim_refresh(key, now)
+        if claimed:
+            self._totals["refreshes"].up()
+        return claimed
+
+    # What a run asks and tells.
+
+    def fresh(self, key: Hashable) -> Entry | None:
+        """The entry of *key*, if it is fresh."""
+        return self._core.fresh(key, clock.now())
+
+    def begin(self, key: Hashable) -> Fetching:
+        """A run begins."""
+        with self._lock:
+            return self._core.begin(key)
+
+    def end(self, key: Hashable, fetching: Fetching) -> None:
+        """A run is over."""
+        with self._lock:
+            self._core.end(key, fetching)
+
+    def keep(self, key: Hashable, result: Any, fetching: Fetching) -> None:
+        """A run has brought *result*: keep it, unless the key was dropped meanwhile."""
+        entry = Entry(result, negative=self._is_negative(result))
+        u = (dice.draw if self._settings.rng is None else self._settings.rng.random)()
+        with self._lock:
+            if fetching.wanted:
+                self._core.keep(key, entry, clock.now(), u)
+
+    def better_than_nothing(self, key: Hashable) -> Entry | None:
+        """The old value of *key*, if it may be served now."""
+        return self._core.better_than_nothing(key, clock.now())
+
+    def refreshed(self, key: Hashable, *, failed: bool) -> None:
+        """A refresh ahead of the end is over."""
+        if failed:
+            self._totals["refresh_failed"].up()
+            with self._lock:
+                self._core.refresh_failed(key, clock.now())
+
+    def _is_negative(self, result: Any) -> bool:
+        if self._settings.rule.negative_ttl is None:
+            return False
+        asked = self._settings.negative
+        if asked is None:
+            return result is None
+        try:
+            return bool(asked(result))
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            self._complain(asked, fault)
+            return False
+
+    def _complain(self, predicate: object, fault: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            notify.predicate_failed(predicate, fault)
+
+    def _drop(self, key: Hashable) -> None:
+        with self._lock:
+            self._core.drop(key)
+        self.flight.forget(key)
+
+
+def _weakly(cache: Cache[Any]) -> Callable[[Hashable], None]:
+    """What a channel holds of a cache: it must not keep it alive."""
+    ref = weakref.ref(cache)
+
+    def heard(key: Hashable) -> None:
+        if (one := ref()) is not None:
+            one._drop(key)  # one module
+
+    return heard

@@ -1,0 +1,207 @@
+"""Fallback: something instead of an error."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any, Final, Literal, TypeVar, cast, final, overload
+
+from resilient._core.checks import function, text
+from resilient._core.matching import Judge, Verdict
+from resilient._core.tally import Tally
+from resilient._policies.widening import Widening
+from resilient._runtime import clock, notify
+from resilient._runtime.decorate import (
+    AnyFunction,
+    CoroutineReturned,
+    is_coroutine_function,
+    refuse_coroutine,
+    refuse_if_coroutine,
+)
+from resilient._runtime.notify import predicate_failed
+from resilient._typing import ErrorSpec
+
+T = TypeVar("T")
+
+
+class _Missing(enum.Enum):
+    """Stands for an argument that was not given."""
+
+    MISSING = enum.auto()
+
+
+MISSING: Final = _Missing.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackStats:
+    """Totals of a fallback.
+
+    It was ``used`` for so many calls; ``failed`` of these, because the handler raised.
+    """
+
+    name: str
+    calls: int
+    used: int
+    failed: int
+
+
+@final
+class Fallback(Widening[T]):
+    """Gives a value, or asks a function, where a call fails; `fallback` makes it."""
+
+    kind = "fallback"
+
+    def __init__(
+        self, name: str | None, handler: Callable[[Any], Any] | None, default: Any, judge: Judge
+    ) -> None:
+        super().__init__(name)
+        self._handler, self._default, self._judge = handler, default, judge
+        self._is_async = is_coroutine_function(handler)
+        self.calls, self.used, self.failed = Tally(), Tally(), Tally()
+        self.list_me()
+
+    def stats(self) -> FallbackStats:
+        """A snapshot; see `FallbackStats`."""
+        failed, used = self.failed.read(), self.used.read()
+        return FallbackStats(self.name, self.calls.read(), used, failed)
+
+    def renew(self) -> None:
+        """See `PolicyBase.renew`."""
+        for total in (self.calls, self.used, self.failed):
+            total.zero()
+
+    def guard(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard`."""
+        if self._is_async:
+            raise TypeError(
+                f"handler {self._handler!r} is an async def, which {fn!r}, a sync function, can't "
+                "await: write a plain function"
+            )
+        started, handler = self.calls.ticks, self._handler
+
+        def falling_back(*args: Any, **kwargs: Any) -> Any:
+            next(started)
+            try:
+                result = fn(*args, **kwargs)
+                if type(result) is CoroutineType:
+                    refuse_coroutine(fn, result)
+            except Exception as error:
+                if not self._wanted(error):
+                    raise
+                if handler is None:
+                    return self._default
+                try:
+                    return refuse_if_coroutine(handler, handler(error))
+                except Exception as failure:
+                    self._failed(failure, error)
+                    raise
+            return result
+
+        return falling_back
+
+    def guard_async(self, fn: AnyFunction) -> AnyFunction:
+        """See `PolicyBase.guard_async`."""
+        started, handler = self.calls.ticks, self._handler
+
+        async def falling_back(*args: Any, **kwargs: Any) -> Any:
+            next(started)
+            try:
+                return await fn(*args, **kwargs)
+            except Exception as error:
+                if not self._wanted(error):
+                    raise
+                if handler is None:
+                    return self._default
+                try:
+                    result = handler(error)
+                    return await result if inspect.isawaitable(result) else result
+                except Exception as failure:
+                    self._failed(failure, error)
+                    raise
+
+        return falling_back
+
+    def _wanted(self, error: Exception) -> bool:
+        if self._judge.error(error) is not Verdict.FAILURE:
+            return False
+        self.used.up()
+        if notify.listening:
+            from resilient.events import FallbackUsed  # noqa: PLC0415  # whoever listens has loaded it
+
+            self.outbox.put(
+                FallbackUsed(policy=self.name, kind=self.kind, at=clock.now(), error=error)
+            )
+            self.outbox.deliver()
+        return True
+
+    def _failed(self, failure: Exception, error: Exception) -> None:
+        self.failed.up()
+        if failure is not error:  # else it would be its own cause
+            failure.__cause__ = error
+
+
+def _known(error: BaseException) -> Verdict | None:
+    """A function that was decorated the wrong way must be seen."""
+    return Verdict.IGNORED if isinstance(error, CoroutineReturned) else None
+
+
+@overload
+def fallback(
+    handler: Callable[[Any], Awaitable[T]],
+    *,
+    on: ErrorSpec = Exception,
+    name: str | None = None,
+) -> Fallback[T]: ...
+@overload
+def fallback(
+    handler: Callable[[Any], T], *, on: ErrorSpec = Exception, name: str | None = None
+) -> Fallback[T]: ...
+@overload
+def fallback(*, default: T, on: ErrorSpec = Exception, name: str | None = None) -> Fallback[T]: ...
+def fallback(
+    handler: Callable[[Any], Any] | Literal[_Missing.MISSING] = MISSING,
+    *,
+    default: Any = MISSING,
+    on: ErrorSpec = Exception,
+    name: str | None = None,
+) -> Fallback[Any]:
+    """Give something else where a call fails: a value, or what a function makes of the error.
+
+    Args:
+        handler: a function of the error, sync, or async for async functions. What it raises is
+            raised from the call's own error.
+        default: the value, the same object each time. Exactly one of the two.
+        on: which errors it is for. Cancellation and exits are none, whatever it says.
+        name: what errors, events and metrics call it; else that of the first function it decorates.
+
+    It is for any error that *on* names, also for a `Rejected` or a `DeadlineExceeded` of a policy
+    inside. It does not look at the deadline: a handler that calls others does.
+
+    Raises:
+        TypeError: both or none of the two are given; or, at decoration, an async handler for a
+            sync function.
+    """
+    if (handler is MISSING) == (default is MISSING):
+        raise TypeError("fallback() takes a handler or a default, exactly one of them")
+    return Fallback(
+        text("name", name, instead="@fallback(default=...)"),
+        None if handler is MISSING else _handler(handler),
+        default,
+        Judge(
+            on,
+            known=_known,
+            known_types=(CoroutineReturned,),
+            tell=predicate_failed,
+            broken=Verdict.SUCCESS,
+        ),
+    )
+
+
+def _handler(handler: object) -> Callable[[Any], Any]:
+    if handler is None:
+        raise TypeError("handler must be a function of the error; for a value write default=")
+    return cast("Callable[[Any], Any]", function("handler", handler))

@@ -1,0 +1,128 @@
+"""Protect: the recommended stack in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal, final
+
+from resilient._core.checks import Seconds, refuse, refuse_type, seconds, text, whole
+from resilient._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
+from resilient._policies.base import PolicyBase
+from resilient._policies.breaker import Breaker
+from resilient._policies.breaker import breaker as make_breaker
+from resilient._policies.fallback import Fallback
+from resilient._policies.hedge import Hedge
+from resilient._policies.pipeline import Pipeline
+from resilient._policies.retry import Retry, retry
+from resilient._policies.retry.make import DEFAULT, Default
+from resilient._policies.timeout import Timeout
+from resilient._policies.timeout import timeout as make_timeout
+from resilient._runtime.keying import Key, check_key
+from resilient._typing import ErrorSpec
+
+if TYPE_CHECKING:
+    from resilient._runtime.decorate import Guarding
+
+CONSECUTIVE: Final = 5
+"""Failures in a row that open the breaker: half of what a breaker does by itself, see `protect`."""
+
+
+@final
+class Protection(Pipeline):
+    """The recommended stack; `protect` makes it.
+
+    Attributes:
+        fallback: outermost, ``None`` unless it was given.
+        retry: tries again, within its budget, and within the whole.
+        breaker: stops calling what keeps failing; ``None`` if it was left out.
+        limit: bounds what is under way; ``None`` if it was left out.
+        hedge: a second attempt beside a slow one; ``None`` unless it was given.
+        timeout: innermost, for each attempt.
+    """
+
+    def __init__(  # noqa: PLR0917  # made in one place
+        self,
+        name: str | None,
+        fallback: Fallback[Any] | None,
+        retry: Retry,
+        breaker: Breaker | None,
+        limit: AdaptiveLimit | None,
+        hedge: Hedge | None,
+        timeout: Timeout,
+    ) -> None:
+        self.fallback, self.retry, self.breaker = fallback, retry, breaker
+        self.limit, self.hedge, self.timeout = limit, hedge, timeout
+        stack: tuple[Guarding | None, ...] = (fallback, retry, breaker, limit, hedge, timeout)
+        super().__init__(name, tuple(policy for policy in stack if policy is not None))
+
+
+def protect(
+    name: str | None = None,
+    *,
+    on: ErrorSpec,
+    timeout: Seconds,
+    attempts: int = 3,
+    within: Seconds | None = None,
+    key: Key | None = None,
+    breaker: Breaker | Literal[Default.DEFAULT] | None = DEFAULT,
+    limit: AdaptiveLimit | Literal[Default.DEFAULT] | None = DEFAULT,
+    hedge: Hedge | None = None,
+    fallback: Fallback[Any] | None = None,
+) -> Protection:
+    """Guard the calls of one dependency by all that a careful engineer would put around them.
+
+    From the outside: the *fallback*; a `retry` with its budget, and *within* over all attempts;
+    a `breaker`; an `adaptive_limit`; the *hedge*; a `timeout` for each attempt. Why in this order,
+    and what it does in an outage, is told in the documentation, "The recommended stack" and
+    "Outcomes".
+
+    Args:
+        name: what errors, events and metrics call all of it; else that of the first function it
+            decorates.
+        on: which errors may be repeated, and count as failures of the dependency. There is no
+            default: what is safe to repeat is your knowledge.
+        timeout: seconds for each attempt. A sync function is not interrupted by it.
+        attempts: how often to try, the first call included; at least 1.
+        within: seconds over all attempts and waits, above 0; ``None`` for the caller's deadline.
+        key: a function of the call's arguments, or the name of a parameter: budget, breaker and
+            limit for each key.
+        breaker: not given, one that opens after five failures in a row, or when half of the calls
+            of the last ten seconds failed; ``None`` for none.
+        limit: not given, an `adaptive_limit`; ``None`` for none.
+        hedge: for what may run twice at once and is slow now and then; async functions only.
+        fallback: what to give in place of an error.
+
+    Raises:
+        TypeError: a part is no policy of its kind.
+        CircuitOpen: from a call: the breaker is open.
+        Overloaded: from a call: the limit is reached.
+        DeadlineExceeded: from a call: no time was left, or an attempt was cut short.
+    """
+    text("name", name, instead="@protect(on=..., timeout=...)")
+    check_key(key)
+    attempts = whole("attempts", attempts)
+    each = seconds("timeout", timeout, above=0)
+    if within is not None and seconds("within", within, above=0) <= each and attempts > 1:
+        refuse("within", within, f"more than timeout, which is {each:g} s, or attempts be 1")
+    _check("breaker", breaker, Breaker)
+    _check("limit", limit, AdaptiveLimit)
+    _check("hedge", hedge, Hedge)
+    _check("fallback", fallback, Fallback)
+    return Protection(
+        name,
+        fallback,
+        retry(name, on=on, attempts=attempts, within=within, key=key),
+        _breaker(name, on, key) if breaker is DEFAULT else breaker,
+        adaptive_limit(name=name, key=key) if limit is DEFAULT else limit,
+        hedge,
+        make_timeout(each, name=name),
+    )
+
+
+def _breaker(name: str | None, on: ErrorSpec, key: Key | None) -> Breaker:
+    return make_breaker(name, consecutive_failures=CONSECUTIVE, on=on, key=key)
+
+
+def _check(name: str, value: object, kind: type[PolicyBase]) -> None:
+    """Refuse what is no policy of *kind*."""
+    if value is not None and value is not DEFAULT and not isinstance(value, kind):
+        refuse_type(name, value, f"a {kind.__name__}, made by {kind.kind}(...), or None")

@@ -1,0 +1,197 @@
+"""Waiting to be woken, on asyncio, on trio and in plain threads.
+
+A waiter may be woken from anywhere: by a task of the same loop, of another one, or by a thread.
+It consumes what woke it, and may wait again.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from resilient._core.adaptive_limit import PriorityWaiter
+from resilient._policies.deadline.ambient import current_deadline
+from resilient._policies.deadline.block import Deadline
+from resilient._policies.deadline.cause import cut_by
+from resilient._runtime import clock, loops
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Sleeper(PriorityWaiter, abc.ABC):
+    """A waiter that can be woken. ``core`` is what it waits at."""
+
+    __slots__ = ("core",)
+
+    core: Any
+
+    @abc.abstractmethod
+    def wake(self) -> None:
+        """Let it go on. From any thread."""
+
+
+class AsyncSleeper(Sleeper, abc.ABC):
+    """A task that waits."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    async def wait(self, seconds: float) -> bool:
+        """Return when it is woken, or after *seconds*; whether they are over."""
+
+
+class AsyncioSleeper(AsyncSleeper):
+    """A task of asyncio."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, priority: float) -> None:
+        super().__init__(priority)
+        self._loop = loop
+        self._future: asyncio.Future[bool] = loop.create_future()
+
+    def wake(self) -> None:
+        """See `Sleeper.wake`."""
+        if loops.running_loop() is self._loop:
+            self._set()
+        else:
+            with suppress(RuntimeError):  # the loop is closed, and nobody will resume
+                self._loop.call_soon_threadsafe(self._set)
+
+    def due(self, now: float) -> None:  # noqa: ARG002  # see `loops.Due`
+        """Its time is over."""
+        self._set(over=True)
+
+    async def wait(self, seconds: float) -> bool:
+        """See `AsyncSleeper.wait`."""
+        timers, entry = loops.loop_state(self._loop).timers, None
+        if seconds != math.inf:
+            entry = timers.push(clock.now() + seconds, self)
+        try:
+            await self._future
+        finally:
+            if entry is not None:
+                timers.remove(entry)
+        over, self._future = self._future.result(), self._loop.create_future()
+        return over
+
+    def _set(self, *, over: bool = False) -> None:
+        if not self._future.done():
+            self._future.set_result(over)
+
+
+class TrioSleeper(AsyncSleeper):
+    """A task of trio."""
+
+    __slots__ = ("_event", "_token")
+
+    def __init__(self, priority: float) -> None:
+        import trio  # noqa: PLC0415  # loaded already: we are inside it
+
+        super().__init__(priority)
+        self._token = trio.lowlevel.current_trio_token()
+        self._event = trio.Event()
+
+    def wake(self) -> None:
+        """See `Sleeper.wake`."""
+        if loops.trio_task() is not None and self._is_here():
+            self._event.set()
+        else:
+            with suppress(RuntimeError):  # that run is over, and nobody will resume
+                self._token.run_sync_soon(self._set)
+
+    async def wait(self, seconds: float) -> bool:
+        """See `AsyncSleeper.wait`."""
+        import trio  # noqa: PLC0415  # the same
+
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
+            await self._event.wait()
+        self._event = trio.Event()
+        return scope.cancelled_caught
+
+    def _is_here(self) -> bool:
+        import trio  # noqa: PLC0415  # the same
+
+        return trio.lowlevel.current_trio_token() is self._token
+
+    def _set(self) -> None:
+        self._event.set()
+
+
+class ThreadSleeper(Sleeper):
+    """A plain thread."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self, priority: float = 0.0) -> None:
+        super().__init__(priority)
+        self._event = threading.Event()
+
+    def wake(self) -> None:
+        """See `Sleeper.wake`."""
+        self._event.set()
+
+    def wait(self, seconds: float, limit: Deadline | None, policy: str) -> bool:
+        """Return when it is woken, or after *seconds*; whether they are over.
+
+        Raises:
+            DeadlineExceeded: *limit* was over first; *policy* reports it.
+        """
+        until = clock.now() + seconds
+        while not self._event.is_set():
+            at = until if limit is None else min(until, limit.at_by(clock.now))
+            if clock.now() >= at:
+                break
+            clock.wait(self._event, at)
+        if not self.given and limit is not None and limit.left() <= 0:
+            raise limit.exceeded(policy, started=False)
+        self._event.clear()
+        return clock.now() >= until
+
+
+def async_sleeper(priority: float = 0.0) -> AsyncSleeper:
+    """The present task, of asyncio or trio, as one that can wait."""
+    loop = loops.running_loop()
+    if loop is not None and loops.current_task(loop) is not None:
+        return AsyncioSleeper(loop, priority)
+    return TrioSleeper(priority)
+
+
+def on_loop() -> bool:
+    """Whether an event loop runs in this thread, so that sync code must not wait for others."""
+    return loops.running_loop() is not None or loops.trio_task() is not None
+
+
+T = TypeVar("T")
+
+
+async def wait_here(
+    policy: str, last: BaseException | None, wait: Callable[[float], Awaitable[T]], seconds: float
+) -> T:
+    """Await ``wait(seconds)``.
+
+    A deadline that cuts it short is for *policy* to report, as a call that was not made; *last*
+    is the error that led here.
+    """
+    limit = current_deadline()
+    if limit is None or limit.enforced_here():
+        return await _wait(policy, last, wait, seconds)
+    with Deadline(math.inf, policy, None):  # an inherited limit interrupts nothing
+        return await _wait(policy, last, wait, seconds)
+
+
+async def _wait(
+    policy: str, last: BaseException | None, wait: Callable[[float], Awaitable[T]], seconds: float
+) -> T:
+    try:
+        return await wait(seconds)
+    except BaseException as error:
+        limit = cut_by(error)
+        if limit is None:
+            raise
+        raise limit.exceeded(policy, started=False) from last

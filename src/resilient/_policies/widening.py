@@ -1,0 +1,40 @@
+"""A policy whose calls may return something else than their function does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from resilient._policies.base import PolicyBase
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Widening(PolicyBase, Generic[T]):
+    """The types of such a policy: *T* is what else a call may return."""
+
+    @overload  # type: ignore[override]  # no other policy changes what a function returns
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Callable[P, Coroutine[Any, Any, R | T]]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[P, Awaitable[R]], /
+    ) -> Callable[P, Coroutine[Any, Any, R | T]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R | T]: ...
+    def __call__(self, fn: Callable[P, Any], /) -> Callable[P, Any]:
+        """Guard every call of *fn*; see `PolicyBase.__call__`."""
+        return super().__call__(fn)
+
+    @overload  # type: ignore[override]  # the same
+    def call(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R | T]: ...
+    @overload
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R | T: ...
+    def call(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run one call of *fn*; see `PolicyBase.call`."""
+        return super().call(fn, *args, **kwargs)

@@ -1,0 +1,1 @@
+"""What connects the policies with the world outside, one module for each thing."""
