@@ -1,0 +1,81 @@
+"""The tables: what `protect` reaches, what the others do, and how it is elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from benchmarks.outcomes.faults import Fault, Reach
+from benchmarks.outcomes.verdicts import Verdict
+from benchmarks.outcomes.world import WORLDS, World
+
+Verdicts = dict[tuple[World, Fault, str, int, float | None], Verdict]
+COLUMNS = (
+    ("good", "good in the fault"),
+    ("goodput", "good/s in all"),
+    ("sent", "sent/call"),
+    ("wasted", "wasted work"),
+    ("p50", "p50 s"),
+    ("p99", "p99 s"),
+    ("late", "past deadline s"),
+    ("back", "back s"),
+    ("users_served", "users served"),
+)
+
+
+def table(verdicts: Verdicts) -> str:
+    """What `protect` reaches, the worst of the seeds."""
+    lines = ["", "protect, with its defaults: the worst of the seeds", ""]
+    groups = _groups(verdicts, WORLDS[0])
+    for (fault, contender), group in groups.items():
+        if contender != "protect":
+            continue
+        lines.extend(_reached(fault, reach, group) for reach in fault.reaches)
+    return "\n".join(lines)
+
+
+def _reached(fault: Fault, reach: Reach, group: list[Verdict]) -> str:
+    values = [value for one in group if not math.isnan(value := reach.value(one))]
+    if not values:
+        return f"{fault.name:24} {reach.what:34} not measured: its measure did not run"
+    worst = min(values) if reach.at_least else max(values)
+    held = sum(reach.held(one) for one in group)
+    sign = ">=" if reach.at_least else "<="
+    word = "reached" if held == len(group) else f"MISSED in {len(group) - held} of {len(group)}"
+    return f"{fault.name:24} {reach.what:34} {worst:8.4g} {sign} {reach.bound:<6g} {word}"
+
+
+def comparison(verdicts: Verdicts) -> str:
+    """All contenders, the mean of the seeds."""
+    lines = [""]
+    groups = _groups(verdicts, WORLDS[0])
+    for fault in dict.fromkeys(fault for fault, _ in groups):
+        lines += ["", fault.name + (f" ({fault.note})" if fault.note else "")]
+        lines.append(f"  {'':22}" + "".join(f"{title:>18}" for _, title in COLUMNS))
+        for (other, contender), group in groups.items():
+            if other == fault:
+                means = [
+                    sum(getattr(one, name) for one in group) / len(group) for name, _ in COLUMNS
+                ]
+                lines.append(f"  {contender:22}" + "".join(f"{mean:18.4g}" for mean in means))
+    return "\n".join(lines)
+
+
+def worlds(verdicts: Verdicts) -> str:
+    """`protect` and nothing at all, in the further worlds."""
+    lines = ["", "", "further worlds: good user calls a second, with no policy and with protect"]
+    for world in WORLDS[1:]:
+        groups = _groups(verdicts, world)
+        for fault in dict.fromkeys(fault for fault, _ in groups):
+            bare, ours = (groups[fault, name][0].goodput for name in ("none", "protect"))
+            word = "" if ours >= bare else "WORSE"
+            lines.append(f"  {world.name:18} {fault.name:24} {bare:9.1f} {ours:9.1f} {word}")
+    return "\n".join(lines)
+
+
+def _groups(verdicts: Verdicts, world: World) -> dict[tuple[Fault, str], list[Verdict]]:
+    found: dict[tuple[Fault, str], list[Verdict]] = defaultdict(list)
+    for (where, fault, contender, _, _), verdict in verdicts.items():
+        if where == world:
+            found[fault, contender].append(verdict)
+    return found
