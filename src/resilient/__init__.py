@@ -21,6 +21,7 @@ from resilient._policies.deadline import (
 )
 from resilient._policies.fallback import Fallback, FallbackStats, fallback
 from resilient._policies.hedge import Hedge, HedgeStats, hedge
+from resilient._policies.lint import Finding, lint
 from resilient._policies.pipeline import Pipeline, pipeline
 from resilient._policies.protect import Protection, protect
 from resilient._policies.rate_limit import RateLimit, RateLimitStats, rate_limit
@@ -60,6 +61,7 @@ __all__ = [
     "DeadlineExceeded",
     "Fallback",
     "FallbackStats",
+    "Finding",
     "Hedge",
     "HedgeStats",
     "Overloaded",
@@ -93,6 +95,7 @@ __all__ = [
     "events",
     "fallback",
     "hedge",
+    "lint",
     "pipeline",
     "policies",
     "policy_of",

@@ -30,6 +30,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 import resilient
+from resilient import lint, policy_of
 from resilient._policies import base
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
@@ -106,6 +107,14 @@ def test_the_code_of_a_page_runs(page: Page, monkeypatch: pytest.MonkeyPatch) ->
         for block in page.blocks:
             if block.excuse is None:
                 run(page, block, module)
+        check_stacks(page, module)
+
+
+def check_stacks(page: Page, module: types.ModuleType) -> None:
+    """No example contradicts itself."""
+    for name, value in vars(module).items():
+        if isinstance(value, base.PolicyBase) or policy_of(value) is not None:
+            assert lint(value) == [], f"{page.name}: {name}"
 
 
 @contextlib.contextmanager

@@ -443,6 +443,11 @@ class OfKey(Blocks, Generic[C]):
         self._policy, self._key = policy, key
 
     @property
+    def of_policy(self) -> Bracketing[C]:
+        """The policy that it is of."""
+        return self._policy
+
+    @property
     def name(self) -> str:
         """The policy's."""
         return self._policy.name

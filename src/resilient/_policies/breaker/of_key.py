@@ -28,6 +28,11 @@ class BreakerOfKey(Controls):
         self._breaker, self._key = breaker, key
 
     @property
+    def of_policy(self) -> Breaker:
+        """The breaker that it is of."""
+        return self._breaker
+
+    @property
     def name(self) -> str:
         """The breaker's."""
         return self._breaker.name
@@ -76,7 +81,7 @@ class BreakerOfKey(Controls):
 
     def _turn(self, state: BreakerState, how: str) -> None:
         breaker = self._breaker
-        u, now = breaker._settings.cooldown.draw(), clock.now()
+        u, now = breaker.cooldown.draw(), clock.now()
         with breaker._lock:
             breaker._drain(now)
             breaker._turn_core(breaker._core_of(self._key), state, how, now, u)

@@ -61,6 +61,7 @@ class Breaker(PolicyBase, Controls):
     def __init__(self, name: str | None, settings: Settings) -> None:
         super().__init__(name)
         self._settings, self._future = settings, settings.initial
+        self.cooldown = settings.cooldown
         slow = settings.rule.slow
         self._quick = math.inf if slow is None else slow
         if settings.on_result is not None:
@@ -168,7 +169,7 @@ class Breaker(PolicyBase, Controls):
     def renew(self) -> None:
         """See `PolicyBase.renew`."""
         with self._lock:
-            now, u = clock.now(), self._settings.cooldown.draw()
+            now, u = clock.now(), self.cooldown.draw()
             self._drain(now)
             self._future = self._settings.initial
             for core in self._cores():
@@ -250,7 +251,7 @@ class Breaker(PolicyBase, Controls):
 
     def enter(self, core: BreakerCore | None, key: Hashable) -> Permit:
         """Admit one call to *core*, or to that of *key*, or raise."""
-        u, now = self._settings.cooldown.draw(), clock.now()
+        u, now = self.cooldown.draw(), clock.now()
         with self._lock:
             self._drain(now)
             if core is None:
@@ -272,7 +273,7 @@ class Breaker(PolicyBase, Controls):
         return answer
 
     def _settle(self, permit: Permit, verdict: Verdict, now: float, lasted: float) -> None:
-        core, u = permit.core, self._settings.cooldown.draw()
+        core, u = permit.core, self.cooldown.draw()
         with self._lock:
             self._drain(now)
             moved = core.settle(permit, verdict, now, u, lasted)
@@ -308,13 +309,13 @@ class Breaker(PolicyBase, Controls):
         """Settle the calls that ended where no lock could be taken."""
         while self._lost:
             permit, verdict = self._lost.pop(0)
-            core, u = permit.core, self._settings.cooldown.draw()
+            core, u = permit.core, self.cooldown.draw()
             moved = core.settle(permit, verdict, now, u)
             if moved is not None and notify.listening:
                 self.outbox.put(self._event(core, moved))
 
     def _turn(self, state: BreakerState, how: str) -> None:
-        u, now = self._settings.cooldown.draw(), clock.now()
+        u, now = self.cooldown.draw(), clock.now()
         with self._lock:
             self._drain(now)
             if self._only is None:

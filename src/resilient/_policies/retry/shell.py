@@ -54,7 +54,8 @@ class Settings:
     wait: WaitRule | None
     stateful_wait: Callable[[Any], float] | None
     stop: Callable[[Any], bool] | None
-    wait_or_stop: object
+    asked_wait: object
+    asked_stop: object
     within: float
     budget: RetryBudget | None
     on_result: Callable[[Any], object] | None
@@ -76,7 +77,10 @@ class Retry(PolicyBase):
         self._settings = settings
         self.attempts, self.wait, self.stop = settings.attempts, settings.wait, settings.stop
         self.strategy, self.strategy_is_async = settings.strategy, settings.strategy_is_async
-        self.wait_or_stop, self.within = settings.wait_or_stop, settings.within
+        self.asked_wait, self.within = settings.asked_wait, settings.within
+        self.wait_or_stop = (
+            self.asked_wait if self.stop is None else (self.asked_wait, settings.asked_stop)
+        )
         self.judge, self.budget = settings.judge, settings.budget
         self.calls, self.retries, self.recovered = Tally(), Tally(), Tally()
         self._complained = False
@@ -85,6 +89,11 @@ class Retry(PolicyBase):
             MAX_KEYS, idle=lambda _: True, healthy=RetryBudget.untouched
         )
         self.list_me()
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether there is a balance for each key."""
+        return self._settings.key is not None
 
     def stats(self) -> RetryStats:
         """A snapshot; see `RetryStats`."""
