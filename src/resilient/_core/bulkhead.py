@@ -11,7 +11,9 @@
 5. A free place is one entry of the list ``free``: to pop one, and to append it when the
    call is over, is one step each and needs no turn. Everything else does (the shell's lock).
    Who gives one back looks at ``wanted``, before and after; who joins the queue sets it, and
-   then looks at ``free`` once more: so that one of the two sees the other.
+   then looks at ``free`` once more: so that one of the two sees the other. What lies in
+   ``free`` meanwhile is for those who want it: newcomers look at ``offered``, which is the same
+   list while nobody does, and an empty one else.
    Of a large limit only a few places lie in the list, the others are a number, ``_spare``.
 
 After resilience4j's semaphore bulkhead; the queue is that of ``asyncio.Semaphore``, without its
@@ -27,6 +29,8 @@ from typing import Final
 from resilient._core.tally import Tally
 
 FEW: Final = 16
+NOTHING: Final[list[None]] = []
+"""What is offered while places are wanted. Stays empty."""
 
 
 class Waiter:
@@ -45,8 +49,8 @@ class BulkheadCore:
     """
 
     __slots__ = (
-        "_debt", "_spare", "_woken", "calls", "free", "key", "limit", "queue", "rejected", "room",
-        "wanted",
+        "_debt", "_spare", "_woken", "calls", "free", "key", "limit", "offered", "queue",
+        "rejected", "room", "wanted",
     )  # fmt: skip
 
     def __init__(self, limit: int, room: int, woken: deque[Waiter], key: Hashable = None) -> None:
@@ -56,7 +60,7 @@ class BulkheadCore:
         self.free: list[None] = []
         self._unpack()
         self.queue: OrderedDict[Waiter, None] = OrderedDict()
-        self.wanted = False
+        self._want(wanted=False)
         self.calls, self.rejected = Tally(), Tally()
 
     def in_flight(self) -> int:
@@ -68,8 +72,8 @@ class BulkheadCore:
         return not self.in_flight() and not self.queue
 
     def enter(self) -> bool:
-        """Take a place, if one is free and nobody waits for it."""
-        return not self.queue and self._take()
+        """Take a place, if one is free and wanted by nobody else."""
+        return not self.wanted and self._take()
 
     def arrive(self, waiter: Waiter, now: float = 0.0, *, patient: bool = True) -> bool:  # noqa: ARG002  # places know no time
         """Take a place, or one in the queue; False if there is neither.
@@ -80,7 +84,7 @@ class BulkheadCore:
             waiter.given = True
         elif patient and len(self.queue) < self.room:
             self.queue[waiter] = None
-            self.wanted = True
+            self._want(wanted=True)
             self.even_out()
         else:
             return False
@@ -114,7 +118,7 @@ class BulkheadCore:
         if self._spare < 0:
             self._debt -= self._spare
             self._spare = 0
-        self.wanted = True
+        self._want(wanted=True)
         self.even_out()
 
     def even_out(self) -> None:
@@ -123,7 +127,11 @@ class BulkheadCore:
             self._debt -= 1
         while self.queue and not self._debt and self._take():
             self._give()
-        self.wanted = bool(self.queue or self._debt)
+        self._want(wanted=bool(self.queue or self._debt))
+
+    def _want(self, *, wanted: bool) -> None:
+        self.offered = NOTHING if wanted else self.free
+        self.wanted = wanted
 
     def _give(self) -> None:
         waiter, _ = self.queue.popitem(last=False)

@@ -6,13 +6,15 @@
 3. What is dropped is gone: no run that began before may bring its result in afterwards (C6).
    So a run asks leave to keep it, `begin`, and loses that leave when its key is dropped.
 4. `OrderedDict.get` and `move_to_end` are one step each: who only looks needs no turn (the
-   shell's lock); everything here does.
+   shell's lock). Nor does who only ends something, `end` and `refresh_over`: the collector may
+   do it, wherever the thread is. Everything else here needs one.
+5. Values that go are handed back: they may end in code of the user's, which is not for a turn.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -48,72 +50,79 @@ class Entry:
 class Fetching:
     """The runs for one key that are under way, and whether their results may be kept."""
 
-    __slots__ = ("runs", "wanted")
+    __slots__ = ("key", "runs", "wanted")
 
-    def __init__(self) -> None:
-        self.runs, self.wanted = 0, True
+    def __init__(self, key: Hashable) -> None:
+        self.key, self.runs, self.wanted = key, 0, True
 
 
 class CacheCore:
     """The entries of one cache."""
 
-    __slots__ = ("_fetching", "_rule", "_seen", "entries", "evictions")
+    __slots__ = ("_ended", "_fetching", "_rule", "entries", "evictions")
 
     def __init__(self, rule: CacheRule) -> None:
         self._rule = rule
         self.entries: OrderedDict[Hashable, Entry] = OrderedDict()
         self._fetching: dict[Hashable, Fetching] = {}
-        self._seen = -math.inf
+        self._ended: deque[Fetching] = deque()  # one for each run that is over; `begin` counts them
         self.evictions = Tally()
 
     def begin(self, key: Hashable) -> Fetching:
         """A run for *key* begins."""
+        while self._ended:
+            self._one_less(self._ended.popleft())
         fetching = self._fetching.get(key)
         if fetching is None:
-            fetching = self._fetching[key] = Fetching()
+            fetching = self._fetching[key] = Fetching(key)
         fetching.runs += 1
         return fetching
 
-    def end(self, key: Hashable, fetching: Fetching) -> None:
-        """A run for *key* is over."""
-        fetching.runs -= 1
-        if not fetching.runs and self._fetching.get(key) is fetching:
-            del self._fetching[key]
+    def end(self, fetching: Fetching) -> None:
+        """A run is over."""
+        self._ended.append(fetching)
 
-    def keep(self, key: Hashable, entry: Entry, now: float, u: float) -> None:
-        """Keep *entry*, for as long as *u*, a draw from [0, 1), says within the jitter."""
+    def keep(self, key: Hashable, entry: Entry, now: float, u: float) -> list[Entry | None]:
+        """Keep *entry*, for as long as *u*, a draw from [0, 1), says within the jitter.
+
+        What had to go for it is handed back.
+        """
         rule = self._rule
         ttl = rule.ttl
         if entry.negative:
             assert rule.negative_ttl is not None
             ttl = rule.negative_ttl
         lives = ttl * (1 - rule.jitter + 2 * rule.jitter * u)
-        self._seen = entry.stored_at = now
+        entry.stored_at = now
         entry.ends_at = entry.stale_until = entry.refresh_at = now + lives
         if not entry.negative:
             entry.stale_until = entry.ends_at + rule.stale
             ahead = rule.refresh_ahead
             entry.refresh_at = math.inf if ahead is None else entry.ends_at - ahead
+        gone = [self.entries.get(key)]
         self.entries[key] = entry
         self.entries.move_to_end(key)
         while len(self.entries) > rule.most:
-            self.entries.popitem(last=False)
+            gone.append(self.entries.popitem(last=False)[1])
             self.evictions.up()
+        return gone
 
-    def claim_refresh(self, key: Hashable, now: float) -> bool:
-        """Whether it is time to refresh *key*, and nobody does it yet; then the caller does."""
-        entry = self.entries.get(key)
-        if entry is None or entry.refreshing or now < entry.refresh_at:
+    def claim_refresh(self, key: Hashable, entry: Entry, now: float) -> bool:
+        """Whether it is time to refresh *entry*, and nobody does it yet; then the caller does."""
+        if entry.refreshing or now < entry.refresh_at or self.entries.get(key) is not entry:
             return False
         entry.refreshing = True
         return True
 
-    def refresh_failed(self, key: Hashable, now: float) -> None:
-        """Let the next refresh of *key* wait a little: a tenth of what there is ahead."""
-        entry = self.entries.get(key)
-        if entry is not None:
+    def refresh_over(self, entry: Entry, now: float, *, failed: bool) -> None:
+        """The refresh of *entry* has ended, and may be claimed anew, if the entry is still there.
+
+        If it *failed*, the next one waits a little: a tenth of what there is ahead.
+        """
+        if failed:
             assert self._rule.refresh_ahead is not None
-            entry.refreshing, entry.refresh_at = False, now + self._rule.refresh_ahead / 10
+            entry.refresh_at = now + self._rule.refresh_ahead / 10
+        entry.refreshing = False
 
     def fresh(self, key: Hashable, now: float) -> Entry | None:
         """The entry of *key*, if it is fresh."""
@@ -125,28 +134,31 @@ class CacheCore:
         entry = self.entries.get(key)
         return entry if entry is not None and now < entry.stale_until else None
 
-    def drop(self, key: Hashable) -> None:
-        """Forget *key*, and what is on its way."""
-        self.entries.pop(key, None)
+    def drop(self, key: Hashable) -> Entry | None:
+        """Forget *key*, and what is on its way; what was there is handed back."""
         fetching = self._fetching.pop(key, None)
         if fetching is not None:
             fetching.wanted = False
+        return self.entries.pop(key, None)
 
-    def clear(self) -> None:
-        """Forget everything, and what is on its way."""
+    def clear(self) -> list[Entry]:
+        """Forget everything, and what is on its way; what was there is handed back."""
+        gone = list(self.entries.values())
         self.entries.clear()
         for fetching in self._fetching.values():
             fetching.wanted = False
         self._fetching.clear()
+        return gone
 
-    def clock_changed(self, now: float) -> None:
-        """Another clock was installed: if it reads less than before, it stood still."""
-        back = self._seen - now
-        if back <= 0:
-            return
-        self._seen = now
-        for entry in self.entries.values():
-            entry.stored_at -= back
-            entry.ends_at -= back
-            entry.stale_until -= back
-            entry.refresh_at -= back
+    def step_back(self, seconds: float) -> None:
+        """The clock reads so much less than just now, and is taken as one that stood still."""
+        for entry in tuple(self.entries.values()):  # others may be looking
+            entry.stored_at -= seconds
+            entry.ends_at -= seconds
+            entry.stale_until -= seconds
+            entry.refresh_at -= seconds
+
+    def _one_less(self, fetching: Fetching) -> None:
+        fetching.runs -= 1
+        if not fetching.runs and self._fetching.get(fetching.key) is fetching:
+            del self._fetching[fetching.key]

@@ -11,6 +11,11 @@
    it must wait, the others behind it only that they are not first. So if one of them goes,
    those behind it move up, and the rate still holds (L6).
 5. A clock that steps back is taken as one that stood still.
+6. Time only fills the bucket: as many calls as may pass now may pass at any time later. Some of
+   them are given ahead: who takes a place in ``ahead``, one step, needs no turn (the shell's
+   lock), and says when it took it. What was taken so is reckoned up, each call as of its time,
+   before anything else is decided: so a call passes exactly when it would have passed by a
+   turn of its own. While somebody waits, nothing is given ahead.
 
 The algorithm is that of the ATM Forum's *Traffic Management Specification 4.0* (1996), section
 4.4.2, in its virtual-scheduling form.
@@ -20,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -28,9 +33,14 @@ from typing import Final
 from resilient._core.bulkhead import Waiter
 from resilient._core.tally import Tally
 
+MOST_AHEAD: Final = 128
+LEAST_AHEAD: Final = 8
+"""To give fewer ahead would cost more than it saves."""
 NANO: Final = 1_000_000_000
 OUT_OF_ORDER: Final = NANO
-"""Nanoseconds by which the readings of several threads may arrive out of order."""
+"""Nanoseconds by which a clock may be behind its last reading, and be taken to stand still."""
+NEVER: Final = 10**30
+"""A nanosecond so far away that what is later may as well never come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +62,40 @@ class RateRule:
         return cls(cost, nanoseconds.denominator, burst * cost, burst)
 
 
+Ahead = tuple[Iterator[int], list[float]]
+"""Places that were given ahead, and when they were taken.
+
+``at = next(places, None)``, and then ``times[at] = now``. Who has only done the first counts as
+of the reckoning.
+"""
+NOTHING: Final[Ahead] = iter(()), []
+
+
 class RateLimitCore:
     """The state of one limit, or of one key of it.
 
     Who becomes the first of the queue is put into *woken*, for the shell to wake.
     """
 
-    __slots__ = ("_full_at", "_rule", "_seen", "_woken", "calls", "key", "queue", "rejected")
+    __slots__ = (
+        "_full_at", "_passed", "_rule", "_seen", "_woken", "ahead", "calls", "key", "queue",
+        "rejected",
+    )  # fmt: skip
 
     def __init__(
         self, rule: RateRule, now: float, woken: deque[Waiter], key: Hashable = None
     ) -> None:
         self._rule, self._woken, self.key = rule, woken, key
         self._seen = self._full_at = int(now * NANO) * rule.scale
+        self.ahead = NOTHING
+        self._passed: tuple[float, ...] = ()
         self.queue: OrderedDict[Waiter, None] = OrderedDict()
         self.calls, self.rejected = Tally(), Tally()
 
     def take(self, now: float, n: int = 1) -> bool:
         """Let *n* calls pass, or none of them."""
         rule = self._rule
-        units = int(now * NANO) * rule.scale
-        if units < self._seen:
-            units = self._step_back(units)
-        self._seen = units
+        units = self._units(now)
         full_at = self._full_at
         if full_at < units:  # noqa: PLR1730  # max() costs two ticks
             full_at = units
@@ -83,6 +104,28 @@ class RateLimitCore:
             return False
         self._full_at = full_at
         return True
+
+    def take_ahead(self, now: float) -> bool:
+        """Let one call pass, and give ahead of those that may follow it at once."""
+        if not self.take(now):
+            return False
+        more = (self._rule.depth + self._seen - self._full_at) // self._rule.cost
+        if more >= LEAST_AHEAD:
+            more = min(more, MOST_AHEAD)
+            self.ahead = iter(range(more)), [math.inf] * more
+        return True
+
+    def close(self) -> None:
+        """Give nothing ahead any more.
+
+        To be called before the clock is read for a decision: so whoever has taken a place did so
+        before, even if it has not yet said when.
+        """
+        if self.ahead is not NOTHING:
+            places, times = self.ahead
+            left = len(list(places))  # one step: nobody takes one meanwhile
+            self._passed += tuple(times[: len(times) - left])
+            self.ahead = NOTHING
 
     def wait(self, now: float, n: int = 1) -> float:
         """Seconds until *n* more calls would pass, behind those who wait: 0 if they would now.
@@ -126,9 +169,31 @@ class RateLimitCore:
 
     def full(self, now: float) -> bool:
         """Whether a new one would not differ."""
-        return self._full_at <= self._units(now)
+        return self._units(now) >= self._full_at
+
+    def reckon(self, now: float) -> None:
+        """Take for the calls that passed by what was given ahead, and count them.
+
+        n calls move ``full_at`` n costs on, but from no less than the time of each of them, which
+        moves it for itself and those after it. Looked at from the last one, so that it may end
+        where those before can't matter.
+        """
+        passed = self._passed
+        cost, full_at, seen = self._rule.cost, self._full_at, self._seen
+        full_at += len(passed) * cost
+        for n, at in enumerate(sorted(passed, reverse=True), 1):
+            units = int((now if at == math.inf else at) * NANO) * self._rule.scale
+            seen = max(seen, units)
+            if units + len(passed) * cost <= full_at:
+                break
+            full_at = max(full_at, units + n * cost)
+        self._full_at, self._seen, self._passed = full_at, seen, ()
+        self.calls.add(len(passed))
 
     def _units(self, now: float) -> int:
+        self.close()
+        if self._passed:
+            self.reckon(now)
         units = int(now * NANO) * self._rule.scale
         if units < self._seen:
             units = self._step_back(units)
@@ -145,10 +210,11 @@ class RateLimitCore:
 
     def _until(self, full_at: int, units: int, now: float) -> float:
         """Seconds until the bucket may be as empty as *full_at* makes it."""
-        ready = full_at - self._rule.depth
+        ready, scale = full_at - self._rule.depth, self._rule.scale
         if ready <= units:
             return 0.0
-        scale = self._rule.scale
+        if ready > NEVER * scale:
+            return math.inf
         at = -(-ready // scale) / NANO
         while int(at * NANO) * scale < ready:
             at = math.nextafter(at, math.inf)

@@ -210,6 +210,8 @@ def outcome_of(error: BaseException | None) -> Outcome:
     """
     if error is None:
         return Outcome.SAMPLE
+    if not isinstance(error, Exception):  # cancelled, or a group with a cancellation in it
+        return Outcome.IGNORED
     for one in each(error):
         if isinstance(one, TimeoutError) and not (
             isinstance(one, DeadlineExceeded) and not one.started

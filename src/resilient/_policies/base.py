@@ -105,6 +105,9 @@ class PolicyBase(abc.ABC):
     def forked(self) -> None:  # noqa: B027  # most have nothing to do
         """In a child process: let go of what other threads of the parent were doing."""
 
+    def forking_over(self) -> None:  # noqa: B027  # the same
+        """In a parent process: the locks, held while a child was made, are free again."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
@@ -117,8 +120,13 @@ def _after_in_child() -> None:
         policy.forked()
 
 
+def _after_in_parent() -> None:
+    for policy in living.living():
+        policy.forking_over()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_in_child)
+    os.register_at_fork(after_in_child=_after_in_child, after_in_parent=_after_in_parent)
 
 
 def _clock_changed() -> None:

@@ -205,7 +205,10 @@ class Bracketing(PolicyBase, Blocks, Generic[C]):
 
     def finder(self, fn: AnyFunction) -> KeyOf | None:
         """How to read the key off a call of *fn*; ``None`` without keys."""
-        return None if self._key is None else key_of(self._key, fn)
+        if self._key is None:
+            return None
+        find = key_of(self._key, fn)
+        return lambda *args, **kwargs: hashable(find(*args, **kwargs))
 
     # The policy.
 
@@ -234,6 +237,11 @@ class Bracketing(PolicyBase, Blocks, Generic[C]):
         """See `PolicyBase.renew`: calls under way end where they began."""
         with self._lock:
             self._start()
+        self.after()
+
+    def forking_over(self) -> None:
+        """See `PolicyBase.forking_over`: calls may have ended meanwhile."""
+        self.after()
 
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard`."""
@@ -296,6 +304,7 @@ class Bracketing(PolicyBase, Blocks, Generic[C]):
                 self.drain(clock.now())
             finally:
                 self._lock.release()
+            self.outbox.deliver()  # of calls that ended elsewhere
         while self.woken:
             try:
                 waiter = self.woken.popleft()
@@ -378,6 +387,12 @@ class Queueing(Bracketing[Q]):
             raise
         next(waiter.core.calls.ticks)
         return self.ticket(waiter)
+
+    def forked(self) -> None:
+        """See `PolicyBase.forked`: the threads that held the places, and waited, are not here."""
+        totals = self._sums(self.cores(), self._gone)
+        self._start()
+        self._gone = totals
 
     @abc.abstractmethod
     def ticket(self, waiter: Sleeper) -> Any:

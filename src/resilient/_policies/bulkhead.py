@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CoroutineType
 from typing import Any, cast, final
 
@@ -117,13 +117,14 @@ class Bulkhead(Queueing[BulkheadCore]):
 
     def stats(self) -> BulkheadStats:
         """A snapshot; see `BulkheadStats`."""
-        return cast("BulkheadStats", super().stats())
+        found = cast("BulkheadStats", super().stats())
+        return found if self._keys is None else replace(found, limit=self._limit)
 
     def stats_of(self, cores: list[BulkheadCore], totals: dict[str, int]) -> BulkheadStats:
         """See `Bracketing.stats_of`."""
         return BulkheadStats(
             name=self.name,
-            limit=cores[0].limit if len(cores) == 1 else self._limit,
+            limit=cores[0].limit if cores else self._limit,
             in_flight=sum(core.in_flight() for core in cores),
             queued=sum(len(core.queue) for core in cores),
             **totals,
@@ -154,7 +155,7 @@ class Bulkhead(Queueing[BulkheadCore]):
                     not_expired(self.name, clock.now())
                 core = self.only
                 try:
-                    core.free.pop()
+                    core.offered.pop()
                     entered = True
                 except IndexError:
                     entered = False
@@ -190,7 +191,7 @@ class Bulkhead(Queueing[BulkheadCore]):
                     not_expired(self.name, clock.now())
                 core = self.only
                 try:
-                    core.free.pop()
+                    core.offered.pop()
                     entered = True
                 except IndexError:
                     entered = False

@@ -13,7 +13,7 @@ from resilient._core.rate_limit import RateLimitCore, RateRule
 from resilient._policies.base import Call
 from resilient._policies.bracketing import Bracketing, OfKey
 from resilient._policies.deadline.ambient import left_here, not_expired
-from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.block import Deadline, deadline_here
 from resilient._policies.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop, wait_here
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
@@ -51,6 +51,7 @@ class RateLimit(Bracketing[RateLimitCore]):
     ) -> None:
         super().__init__(name, key, most)
         self.rule, self.max_wait = rule, max_wait
+        self._read = clock.now  # of the clock that is installed
         self.begin()
 
     def take(self, n: int = 1) -> None:
@@ -71,17 +72,19 @@ class RateLimit(Bracketing[RateLimitCore]):
         """`take` for one key."""
         if whole("n", n) > self.rule.burst:
             refuse("n", n, f"at most the burst, {self.rule.burst}")
-        now = clock.now()
         if deadline_here() is not None:
-            not_expired(self.name, now)
+            not_expired(self.name, clock.now())
         with self._lock:
+            now = clock.now()
             self.drain(now)
             core = self.core_of(key)
             error = None if core.take(now, n) else self._refuse(core, now, n)
+            if error is None:
+                next(core.calls.ticks)  # see `_arrive`
+        self.after()
         if error is not None:
             self.outbox.deliver()
             raise error
-        next(core.calls.ticks)
 
     def of(self, key: Hashable) -> RateLimitOfKey:
         """See `Bracketing.of`."""
@@ -105,6 +108,13 @@ class RateLimit(Bracketing[RateLimitCore]):
     def new_core(self, key: Hashable) -> RateLimitCore:
         """See `Bracketing.new_core`."""
         return RateLimitCore(self.rule, clock.now(), self.woken, key)
+
+    def core_of(self, key: Hashable) -> RateLimitCore:
+        """See `Bracketing.core_of`; who is lost holds nobody up."""
+        core = super().core_of(key)
+        while core.queue and (first := cast("Sleeper", next(iter(core.queue)))).lost():
+            core.give_up(first)
+        return core
 
     def take_place(self, core: RateLimitCore, priority: float, now: float) -> object:
         """See `Bracketing.take_place`: `admit_of` is its own."""
@@ -133,7 +143,8 @@ class RateLimit(Bracketing[RateLimitCore]):
         queued = sum(len(core.queue) for core in cores)
         return RateLimitStats(name=self.name, queued=queued, **totals)
 
-    # Waiting.
+    # Waiting. The clock is read under the lock: readings that come in the wrong order are those
+    # of a clock that steps back, and of nothing else.
 
     def enter(self, key: Hashable) -> None:
         """Let one sync call pass, if need be after a wait, or raise."""
@@ -142,12 +153,14 @@ class RateLimit(Bracketing[RateLimitCore]):
         seconds = self._arrive(key, waiter, patient=not on_loop())
         try:
             while not waiter.given:
-                over = waiter.wait(seconds, limit, self.name)
-                seconds = self._turn(waiter, over=over)
+                if seconds == math.inf:
+                    waiter.wait(seconds, limit, self.name)
+                else:
+                    self._sleep(seconds, limit)
+                seconds = self._turn(waiter, over=False)
         except BaseException:
             self.end(waiter)
             raise
-        next(waiter.core.calls.ticks)
 
     async def enter_async(self, key: Hashable) -> None:
         """`enter` for an async call."""
@@ -162,18 +175,18 @@ class RateLimit(Bracketing[RateLimitCore]):
         except BaseException:
             self.end(waiter)
             raise
-        next(waiter.core.calls.ticks)
 
     def _arrive(self, key: Hashable, waiter: Sleeper, *, patient: bool) -> float:
         """Pass at once, or join the queue, or raise; returns how long the first of it must wait."""
-        now, most = clock.now(), min(self.max_wait, left_here())
+        left, error, wait = left_here(), None, 0.0
         with self._lock:
+            now = clock.now()
             self.drain(now)
             core = waiter.core = self.core_of(key)
-            error, wait = None, 0.0
             if core.take(now):
                 waiter.given = True
-            elif (wait := core.wait(now)) > self.max_wait or wait >= most:
+                next(core.calls.ticks)  # under the lock: afterwards its key may make room
+            elif (wait := core.wait(now)) > self.max_wait or wait >= left:
                 error = self._refuse(core, now)
             elif not patient:
                 error = self._refuse(core, now, reason="would_block")
@@ -186,11 +199,20 @@ class RateLimit(Bracketing[RateLimitCore]):
             raise error
         return wait
 
+    def _sleep(self, seconds: float, limit: Deadline | None) -> None:
+        """Let the time of the first in the queue pass: nobody will wake it."""
+        left = math.inf if limit is None else limit.left()
+        clock.sleep(min(seconds, max(left, 0.0), clock.LONGEST_WAIT))
+        if limit is not None and limit.left() <= 0:
+            raise limit.exceeded(self.name, started=False)
+
     def _turn(self, waiter: Sleeper, *, over: bool) -> float:
-        now = clock.now()
         with self._lock:
+            now = clock.now()
             self.drain(now)
             wait = waiter.core.turn(waiter, now, over=over)
+            if waiter.given:
+                next(waiter.core.calls.ticks)  # see `_arrive`
         self.after()
         return float(wait)
 
@@ -199,25 +221,58 @@ class RateLimit(Bracketing[RateLimitCore]):
     ) -> Rejected:
         return self.refuse(core, reason, now, core.wait(now, n))
 
-    # Wrappers.
+    def drain(self, now: float) -> None:
+        """See `Bracketing.drain`: what was given ahead is reckoned up as well."""
+        super().drain(now)
+        self._reckon()
+
+    def _reckon(self) -> None:
+        if self._keys is None:
+            self.only.close()
+            self.only.reckon(self._read())
+
+    def clock_changed(self) -> None:
+        """See `PolicyBase.clock_changed`: what was given ahead was taken by the clock before."""
+        with self._lock:
+            self._reckon()
+            self._read = clock.now
+
+    def forked(self) -> None:
+        """See `PolicyBase.forked`: those who waited are not here."""
+        for core in self.cores():
+            core.queue.clear()
+
+    # Wrappers: flat, since they run on every call. Most find a place that was given ahead.
+
+    def _passes(self, core: RateLimitCore) -> bool:
+        """Let a call pass that found no place ahead, unless it must wait, or be refused."""
+        with self._lock:
+            places, times = core.ahead  # another thread may have been quicker
+            at = next(places, None)
+            if at is not None:
+                times[at] = clock.now()
+                return True
+            core.close()
+            passed = not self._ended and core.take_ahead(clock.now())
+        if passed:
+            next(core.calls.ticks)
+        return passed
 
     def wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         """See `Bracketing.wrapper`."""
-        lock, ended = self._lock, self._ended
 
         def limited(*args: Any, **kwargs: Any) -> Any:
             if find is not None:
                 self.enter(find(*args, **kwargs))
             else:
-                now = clock.now()
                 if deadline_here() is not None:
-                    not_expired(self.name, now)
+                    not_expired(self.name, clock.now())
                 core = self.only
-                with lock:
-                    passed = not ended and core.take(now)
-                if passed:
-                    next(core.calls.ticks)
-                else:
+                places, times = core.ahead
+                at = next(places, None)
+                if at is not None:
+                    times[at] = clock.now()
+                elif not self._passes(core):
                     self.enter(None)
             result = fn(*args, **kwargs)
             if type(result) is CoroutineType:
@@ -228,21 +283,19 @@ class RateLimit(Bracketing[RateLimitCore]):
 
     def wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         """See `Bracketing.wrapper_async`."""
-        lock, ended = self._lock, self._ended
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
             if find is not None:
                 await self.enter_async(find(*args, **kwargs))
             else:
-                now = clock.now()
                 if deadline_here() is not None:
-                    not_expired(self.name, now)
+                    not_expired(self.name, clock.now())
                 core = self.only
-                with lock:
-                    passed = not ended and core.take(now)
-                if passed:
-                    next(core.calls.ticks)
-                else:
+                places, times = core.ahead
+                at = next(places, None)
+                if at is not None:
+                    times[at] = clock.now()
+                elif not self._passes(core):
                     await self.enter_async(None)
             return await fn(*args, **kwargs)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import math
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from resilient._policies.deadline.ambient import current_deadline
 from resilient._policies.deadline.block import Deadline
 from resilient._policies.deadline.cause import cut_by
 from resilient._runtime import clock, loops
+from resilient._runtime.signal import Signal
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,6 +33,10 @@ class Sleeper(PriorityWaiter, abc.ABC):
     @abc.abstractmethod
     def wake(self) -> None:
         """Let it go on. From any thread."""
+
+    def lost(self) -> bool:
+        """Whether it will never go on."""
+        return False
 
 
 class AsyncSleeper(Sleeper, abc.ABC):
@@ -62,6 +66,10 @@ class AsyncioSleeper(AsyncSleeper):
         else:
             with suppress(RuntimeError):  # the loop is closed, and nobody will resume
                 self._loop.call_soon_threadsafe(self._set)
+
+    def lost(self) -> bool:
+        """See `Sleeper.lost`: its loop was closed, by hand, under it."""
+        return self._loop.is_closed()
 
     def due(self, now: float) -> None:  # noqa: ARG002  # see `loops.Due`
         """Its time is over."""
@@ -130,7 +138,7 @@ class ThreadSleeper(Sleeper):
 
     def __init__(self, priority: float = 0.0) -> None:
         super().__init__(priority)
-        self._event = threading.Event()
+        self._event = Signal()
 
     def wake(self) -> None:
         """See `Sleeper.wake`."""

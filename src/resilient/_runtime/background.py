@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,21 +13,37 @@ from resilient._runtime import loops
 if TYPE_CHECKING:
     import asyncio
 
-_tasks: Final[set[asyncio.Task[Any]]] = set()
-"""A loop holds its tasks weakly: these are held until they end."""
+
+class _Owner:
+    """Under which a loop's state keeps the tasks that were begun here."""
 
 
-def start(work: Callable[[], Awaitable[None]], name: str, context: Context) -> None:
-    """Let *work*, which raises nothing, run in a task of the loop that runs here."""
+_owner: Final = _Owner()
+
+
+def start(
+    work: Callable[[], Awaitable[None]], over: Callable[[], None], name: str, context: Context
+) -> None:
+    """Let *work*, which raises no `Exception`, run in a task of the loop that runs here.
+
+    At last *over* is called, also if the task was cancelled before its first step, or collected
+    with its loop: so it must take no lock.
+    """
     loop = loops.running_loop()
     if loop is not None and loops.current_task(loop) is not None:
-        task = loop.create_task(_run(work), name=name, context=context)
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        body = _run(work, over, primed=True)
+        body.send(None)  # into its ``try``
+        tasks = _tasks_of(loop)
+        task = loop.create_task(body, name=name, context=context)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         return
     import trio  # noqa: PLC0415  # loaded already: we are inside it
 
-    trio.lowlevel.spawn_system_task(_run, work, name=name, context=context)
+    async def begin() -> None:  # trio takes every task to its first wait
+        await _run(work, over, primed=False)
+
+    trio.lowlevel.spawn_system_task(begin, name=name, context=context)
 
 
 def start_thread(work: Callable[[], None], name: str, context: Context) -> None:
@@ -34,5 +51,23 @@ def start_thread(work: Callable[[], None], name: str, context: Context) -> None:
     threading.Thread(target=context.run, args=(work,), name=name, daemon=True).start()
 
 
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
+async def _run(
+    work: Callable[[], Awaitable[None]], over: Callable[[], None], *, primed: bool
+) -> None:
+    try:
+        if primed:
+            await _pause()
+        await work()
+    finally:
+        over()
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
+
+
+def _tasks_of(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+    """The tasks begun here: *loop* itself holds them weakly. They die with it."""
+    tasks: set[asyncio.Task[Any]] = loops.loop_state(loop).owned.setdefault(_owner, set())
+    return tasks

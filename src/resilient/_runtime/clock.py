@@ -6,13 +6,23 @@ time of every policy at once, of those that were built before as well.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 LONGEST_WAIT = 3600.0
+
+
+class Event(Protocol):
+    """A `threading.Event`, or what can be waited for as one."""
+
+    def set(self) -> None:
+        """Let who waits go on."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return when it is set, or after *timeout* seconds; whether it is."""
+        ...
 
 
 class Clock(Protocol):
@@ -25,7 +35,7 @@ class Clock(Protocol):
     def sleep(self, seconds: float, /) -> None:
         """Let *seconds* pass in this thread."""
 
-    def wait(self, event: threading.Event, until: float) -> None:
+    def wait(self, event: Event, until: float) -> None:
         """Return when *event* is set or the clock reads *until*."""
 
 
@@ -35,7 +45,7 @@ class MonotonicClock:
     now = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
 
-    def wait(self, event: threading.Event, until: float) -> None:
+    def wait(self, event: Event, until: float) -> None:
         """Wait in pieces: the longest a lock can wait is less than for ever."""
         while (left := until - time.monotonic()) > 0 and not event.wait(min(left, LONGEST_WAIT)):
             pass
@@ -52,7 +62,7 @@ def sleep(seconds: float) -> None:
     _clock.sleep(seconds)
 
 
-def wait(event: threading.Event, until: float) -> None:
+def wait(event: Event, until: float) -> None:
     """Return when *event* is set or the clock reads *until*."""
     _clock.wait(event, until)
 

@@ -36,7 +36,7 @@ class VirtualTime:
         self._passed_at = start  # without what trio's clock has to say
         self._trio: MockClock | None = None
         self._changing = threading.Lock()
-        self._waiting: dict[threading.Event, float] = {}
+        self._waiting: dict[clock.Event, float] = {}
 
     def now(self) -> float:
         """Seconds since it began."""
@@ -99,7 +99,7 @@ class VirtualTime:
         mock = self._trio
         return self._passed_at if mock is None else mock.current_time()
 
-    def wait(self, event: threading.Event, until: float) -> None:
+    def wait(self, event: clock.Event, until: float) -> None:
         """Wait in a plain thread until *event* is set, or somebody lets the time pass."""
         with self._changing:
             self._waiting[event] = until

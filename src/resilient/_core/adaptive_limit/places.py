@@ -68,8 +68,8 @@ class Priorities:
         self._low = self._old_low = math.inf
         self._high = self._old_high = -math.inf
 
-    def share(self, priority: float, now: float) -> float:
-        """Which share of the limit *priority* may use: one half to 1."""
+    def see(self, priority: float, now: float) -> None:
+        """A call of *priority* is here, or waits."""
         if not self._until - REMEMBERED <= now < self._until:
             gone = now >= self._until + REMEMBERED
             self._old_low, self._old_high = (
@@ -78,8 +78,15 @@ class Priorities:
             self._low, self._high = math.inf, -math.inf
             self._until = now + REMEMBERED
         self._low, self._high = min(self._low, priority), max(self._high, priority)
+
+    def share(self, priority: float) -> float:
+        """Which share of the limit *priority*, which was seen, may use: one half to 1."""
         low, high = min(self._low, self._old_low), max(self._high, self._old_high)
-        return 1.0 if high <= low else 0.5 + 0.5 * (priority - low) / (high - low)
+        if high <= low:
+            return 1.0
+        if math.isinf(high - low):  # they are further apart than a float can say
+            low, high, priority = low / 2, high / 2, priority / 2
+        return 0.5 + 0.5 * ((priority - low) / (high - low))
 
 
 class AdaptiveLimitCore:
@@ -117,12 +124,10 @@ class AdaptiveLimitCore:
 
     def enter(self, priority: float, now: float) -> bool:
         """Take a place, if one is free for *priority*."""
-        allowed = self._allowed(self._priorities.share(priority, now))
-        if self.in_flight >= allowed:
-            return False
-        self.in_flight += 1
-        self._sampler.peak = max(self._sampler.peak, self.in_flight)
-        return True
+        self._priorities.see(priority, now)
+        if self.queue and self.in_flight < self._limit:
+            self._fill(now)  # their share may have grown: other priorities came, or were forgotten
+        return self._take(priority)
 
     def arrive(self, waiter: PriorityWaiter, now: float, *, patient: bool = True) -> bool:
         """Take a place, or one in the queue; False if there is neither.
@@ -141,8 +146,8 @@ class AdaptiveLimitCore:
         """A call is over; the old limit and the new one, if that made it change."""
         self.in_flight -= 1
         before = self.limit
-        if ticket.outcome is not Outcome.IGNORED and self._baseline.takes(ticket.began):
-            self._learn(max(0.0, ticket.ended_at - ticket.began), ticket.outcome, now)
+        if ticket.outcome is not Outcome.IGNORED and self._baseline.takes(ticket.began, now):
+            self._learn(ticket.ended_at - ticket.began, ticket.outcome, now)
         self._fill(now)
         after = self.limit
         return None if before == after else (before, after)
@@ -163,11 +168,17 @@ class AdaptiveLimitCore:
         """Whether a new one would not differ."""
         return self._baseline.unloaded is None
 
-    def _allowed(self, share: float) -> int:
+    def _take(self, priority: float) -> bool:
         limit = self._limit / 2 if self._baseline.probing else self._limit
-        return max(1, int(limit * share))
+        if self.in_flight >= max(1, int(limit * self._priorities.share(priority))):
+            return False
+        self.in_flight += 1
+        self._sampler.peak = max(self._sampler.peak, self.in_flight)
+        return True
 
     def _learn(self, latency: float, outcome: Outcome, now: float) -> None:
+        if latency < 0:  # the clock has stepped back meanwhile
+            return
         sampler, rule = self._sampler, self._rule
         sampler.add(latency, outcome)
         reading = sampler.read(now, self.latency or latency)
@@ -188,7 +199,8 @@ class AdaptiveLimitCore:
     def _fill(self, now: float) -> None:
         while self.queue:
             waiter = max(self.queue, key=lambda one: one.priority)  # the first of the highest
-            if not self.enter(waiter.priority, now):
+            self._priorities.see(waiter.priority, now)
+            if not self._take(waiter.priority):
                 return
             del self.queue[waiter]
             waiter.given = True

@@ -101,8 +101,11 @@ class Baseline:
         """Whether the limit is to be halved, to measure."""
         return self._probe_from != math.inf
 
-    def takes(self, began: float) -> bool:
+    def takes(self, began: float, now: float) -> bool:
         """Whether a call that began then tells of the limit that is in force."""
+        if self.probing and now < self._seen_at:  # the clock has stepped back: it stood still
+            self._probe_from -= self._seen_at - now
+            self._seen_at = now
         return not self.probing or began >= self._probe_from
 
     def learn(self, reading: Reading, now: float) -> bool:
@@ -112,11 +115,11 @@ class Baseline:
             probed = self.probing
             self.unloaded, self._seen_at, self._probe_from = mean, now, math.inf
             return probed
-        if mean - reading.error < known:  # else it says that there is a queue
+        if mean - reading.error <= known:  # else it says that there is a queue
             self.unloaded = known + (FALLS if mean < known else RISES) * (mean - known)
             self._seen_at = now
         elif now - self._seen_at >= TRUSTED:
-            self._probe_from = now + mean
+            self._seen_at, self._probe_from = now, now + mean
         elif now < self._seen_at:  # the clock has stepped back
             self._seen_at = now
         return False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilient._core.cache import Entry
 from resilient._policies.deadline.block import set_deadline_here
+from resilient._policies.singleflight.worlds import running
 from resilient._runtime import background
 from resilient._runtime.decorate import AnyFunction, refuse_if_coroutine
 
@@ -27,7 +28,7 @@ class Old:
 class Fetch:
     """How one key is brought in; its two forms are what a flight runs."""
 
-    __slots__ = ("_args", "_cache", "_fn", "_kwargs", "ahead", "key")
+    __slots__ = ("_args", "_cache", "_failed", "_fn", "_kwargs", "claimed", "generation", "key")
 
     def __init__(
         self,
@@ -37,29 +38,23 @@ class Fetch:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        ahead: bool,
+        claimed: Entry | None = None,
     ) -> None:
         self._cache, self.key = cache, key
         self._fn, self._args, self._kwargs = fn, args, kwargs
-        self.ahead = ahead  # before the end of an entry that is still fresh
+        self.claimed = claimed  # the entry, still fresh, that is to be refreshed
+        self._failed = False
+        self.generation = cache.generation
 
-    def only_argument(self) -> Any:
-        """The key of a call for people, where no ``key=`` says it.
-
-        Raises:
-            TypeError: the call has not exactly one argument.
-        """
-        values = (*self._args, *self._kwargs.values())
-        if len(values) != 1:
-            raise TypeError(
-                f"exists is asked for a key, and {self._fn!r} has no single argument: pass key="
-            )
-        return values[0]
+    @property
+    def argument(self) -> Any:
+        """The key of a call for people, where no ``key=`` says it: its single argument."""
+        return self._args[0] if self._args else next(iter(self._kwargs.values()))
 
     def run(self) -> Any:
         """Call the function, and keep what it returns; `Old` if it fails and that can be helped."""
         cache = self._cache
-        if not self.ahead and (entry := cache.fresh(self.key)) is not None:
+        if self.claimed is None and (entry := cache.fresh(self.key)) is not None:
             return entry.value  # another run ended between our look and our beginning
         fetching = cache.begin(self.key)
         try:
@@ -70,13 +65,13 @@ class Fetch:
                 raise
             return Old(entry, error)
         finally:
-            cache.end(self.key, fetching)
+            cache.end(fetching)
         return result
 
     async def run_async(self) -> Any:
         """`run` for an async function."""
         cache = self._cache
-        if not self.ahead and (entry := cache.fresh(self.key)) is not None:
+        if self.claimed is None and (entry := cache.fresh(self.key)) is not None:
             return entry.value
         fetching = cache.begin(self.key)
         try:
@@ -87,41 +82,52 @@ class Fetch:
                 raise
             return Old(entry, error)
         finally:
-            cache.end(self.key, fetching)
+            cache.end(fetching)
         return result
 
-    # Ahead of the end.
+    # Ahead of the end. What is no Exception ends the thread or the task as it would any other, and
+    # is no failure.
 
     def refresh(self) -> None:
         """Bring the key in again, in a thread of its own."""
-        background.start_thread(self._refresh, f"resilient.cache {self._cache.name}", _detached())
+        name = f"resilient.cache {self._cache.name}"
+        try:
+            background.start_thread(self._refresh, name, _detached())
+        except RuntimeError:  # there are no more threads to be had, and the caller has its value
+            self._failed = True
+            self._over()
 
     def refresh_async(self) -> None:
         """Bring the key in again, in a task of its own."""
         name = f"resilient.cache {self._cache.name}"
-        background.start(self._refresh_async, name, _detached())
+        background.start(self._refresh_async, self._over, name, _detached())
 
     def _refresh(self) -> None:
-        failed = True
         try:
-            failed = isinstance(self._cache.flight.fly(self.key, self.run), Old)
-        except Exception:  # noqa: BLE001, S110  # counted; nobody waits for it
-            pass
+            self._failed = isinstance(self._cache.flight.fly(self.key, self.run), Old)
+        except Exception:  # noqa: BLE001  # counted; nobody waits for it
+            self._failed = True
         finally:
-            self._cache.refreshed(self.key, failed=failed)
+            self._over()
 
     async def _refresh_async(self) -> None:
-        failed, flight = True, self._cache.flight
         try:
-            failed = isinstance(await flight.fly_async(self.key, self.run_async, (), {}), Old)
-        except Exception:  # noqa: BLE001, S110  # the same
-            pass
-        finally:
-            self._cache.refreshed(self.key, failed=failed)
+            result = await self._cache.flight.fly_async(self.key, self.run_async, (), {})
+            self._failed = isinstance(result, Old)
+        except Exception:  # noqa: BLE001  # the same
+            self._failed = True
+
+    def _over(self) -> None:
+        assert self.claimed is not None
+        self._cache.refreshed(self, self.claimed, failed=self._failed)
 
 
 def _detached() -> Context:
-    """A copy of the present context, without its deadline."""
+    """A copy of the present context, without its deadline.
+
+    Nor is it part of the runs that are under way there: none of them waits for it.
+    """
     context = copy_context()
     context.run(set_deadline_here, None)
+    context.run(running.set, ())
     return context

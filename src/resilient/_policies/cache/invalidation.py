@@ -34,13 +34,27 @@ class InProcessInvalidation:
         self._callbacks: list[Callable[[Hashable], None]] = []
 
     def publish(self, key: Hashable, /) -> None:
-        """Tell every subscriber, in this thread."""
-        with self._lock:
-            callbacks = list(self._callbacks)
-        for callback in callbacks:
-            callback(key)
+        """Tell every subscriber, in this thread.
+
+        If some raise, the others hear of it all the same; then the first of these errors is raised.
+        """
+        first: Exception | None = None
+        for callback in self._living():
+            try:
+                callback(key)
+            except Exception as error:  # noqa: BLE001  # raised below
+                first = first or error
+        if first is not None:
+            raise first
 
     def subscribe(self, callback: Callable[[Hashable], None], /) -> None:
         """Have *callback* called with every key that is published."""
+        self._living()
         with self._lock:
             self._callbacks.append(callback)
+
+    def _living(self) -> list[Callable[[Hashable], None]]:
+        """The subscribers, without the caches that are gone meanwhile."""
+        with self._lock:
+            self._callbacks = [one for one in self._callbacks if not getattr(one, "gone", False)]
+            return list(self._callbacks)

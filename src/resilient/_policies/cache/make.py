@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, Never, Protocol, cast, overload
 
 from resilient._core.cache import CacheRule
@@ -19,6 +19,7 @@ from resilient._core.checks import (
 )
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.cache.shell import Cache, Settings
+from resilient._runtime.decorate import is_coroutine_function
 from resilient._runtime.keying import Key, check_key
 
 
@@ -110,7 +111,8 @@ def cache(
     Raises:
         ValueError: an argument is out of its range.
         DeadlineExceeded: from a call, ``started`` false: nothing was left of the deadline.
-        TypeError: from a call: its key can't be hashed.
+        TypeError: from a call: its key can't be hashed; or *exists* is to be asked, there is no
+            *key*, and the call has not exactly one argument.
 
     A predicate that raises is logged once: *exists* then counts as true, *negative* as false.
 
@@ -140,7 +142,7 @@ def cache(
     )
     settings = Settings(
         rule=rule,
-        negative=function("negative", negative),
+        negative=_sync("negative", function("negative", negative)),
         exists=_predicate(exists),
         invalidation=_channel(invalidation),
         key=check_key(key),
@@ -156,7 +158,14 @@ def _predicate(exists: object) -> Callable[[Any], object] | None:
         return cast("Container", exists).__contains__
     if not callable(exists):
         refuse_type("exists", exists, "a filter, a set, a predicate on the key, or None")
-    return cast("Callable[[Hashable], object]", exists)
+    return _sync("exists", cast("Callable[[Any], object]", exists))
+
+
+def _sync(name: str, predicate: Callable[[Any], object] | None) -> Callable[[Any], object] | None:
+    """*predicate*, unless it is a coroutine function: what it returns is always true."""
+    if is_coroutine_function(predicate):
+        refuse_type(name, predicate, "a function that answers at once, no coroutine function")
+    return predicate
 
 
 def _channel(invalidation: object) -> Invalidation | None:

@@ -49,9 +49,11 @@ class CacheStats:
 
 
 TOTALS = (
-    "calls", "hits", "misses", "negative_hits", "stale_served", "refreshes", "refresh_failed",
+    "hits", "misses", "negative_hits", "stale_served", "refreshes", "refresh_failed",
     "refused",
 )  # fmt: skip
+OF_A_CALL = ("hits", "negative_hits", "misses", "refused")
+"""What a call may be: one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,12 @@ class Cache(Widening[T]):
         self._entries = self._core.entries
         self._totals = {total: Tally() for total in TOTALS}
         self._complained = False
+        self._read = clock.now  # of the clock that is installed
+        self.generation = 0  # begun anew so often
         self.flight = SingleFlight(name, part_of=self.kind)
+        self.flight.outbox = self.outbox  # one policy, one order
         if settings.invalidation is not None:
-            settings.invalidation.subscribe(_weakly(self))
+            settings.invalidation.subscribe(Ear(self))
         self.list_me()
 
     def stats(self) -> CacheStats:
@@ -90,6 +95,7 @@ class Cache(Widening[T]):
             totals = {total: self._totals[total].read() for total in reversed(TOTALS)}
             return CacheStats(
                 name=self.name,
+                calls=sum(totals[total] for total in OF_A_CALL),
                 evictions=self._core.evictions.read(),
                 size=len(self._entries),
                 **totals,
@@ -116,8 +122,9 @@ class Cache(Widening[T]):
     def clear(self) -> None:
         """Forget everything, in this cache alone."""
         with self._lock:
-            self._core.clear()
+            gone = self._core.clear()
         self.flight.forget_all()
+        del gone  # here, where its end may use this cache
 
     def adopt(self, name: str) -> None:
         """See `PolicyBase.adopt`."""
@@ -126,6 +133,7 @@ class Cache(Widening[T]):
 
     def renew(self) -> None:
         """See `PolicyBase.renew`."""
+        self.generation += 1
         self.clear()
         with self._lock:
             self._core.evictions.zero()
@@ -134,9 +142,15 @@ class Cache(Widening[T]):
         self.flight.renew()
 
     def clock_changed(self) -> None:
-        """See `PolicyBase.clock_changed`."""
-        with self._lock:
-            self._core.clock_changed(clock.now())
+        """See `PolicyBase.clock_changed`.
+
+        The clock before this one tells how far it had come: hits, which are many, note nothing.
+        """
+        before, self._read = self._read, clock.now
+        back = before() - clock.now()
+        if back > 0:
+            with self._lock:
+                self._core.step_back(back)
 
     def forked(self) -> None:
         """See `PolicyBase.forked`."""
@@ -148,21 +162,27 @@ class Cache(Widening[T]):
 
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard`."""
-        find, entries = self._finder(fn), self._entries
-        calls, hits = self._totals["calls"].ticks, self._totals["hits"].ticks
+        find, entries, used = self._finder(fn), self._entries, self._entries.move_to_end
+        hits = self._totals["hits"].ticks
+        function, plain = innermost(fn), self._settings.key is None
 
         def cached(*args: Any, **kwargs: Any) -> Any:
-            key = find(*args, **kwargs)
+            if plain and not kwargs and len(args) == 1 and type(args[0]) in PLAIN:
+                key: Hashable = (function, args[0])
+            else:
+                key = find(*args, **kwargs)
             now = clock.now()
             if deadline_here() is not None:
                 not_expired(self.name, now)
-            next(calls)
             entry = entries.get(key)
             if entry is None or now >= entry.ends_at:
-                return self._miss(Fetch(self, key, fn, args, kwargs, ahead=False))
+                return self._miss(Fetch(self, key, fn, args, kwargs))
             if now >= entry.refresh_at and self._claims(key, entry, now):
-                Fetch(self, key, fn, args, kwargs, ahead=True).refresh()
-            self._used(key)
+                Fetch(self, key, fn, args, kwargs, claimed=entry).refresh()
+            try:  # noqa: SIM105  # on every hit
+                used(key)
+            except KeyError:  # it was dropped just now
+                pass
             if entry.negative:
                 return self._negative(entry)
             next(hits)
@@ -172,21 +192,27 @@ class Cache(Widening[T]):
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard_async`."""
-        find, entries = self._finder(fn), self._entries
-        calls, hits = self._totals["calls"].ticks, self._totals["hits"].ticks
+        find, entries, used = self._finder(fn), self._entries, self._entries.move_to_end
+        hits = self._totals["hits"].ticks
+        function, plain = innermost(fn), self._settings.key is None
 
         async def cached(*args: Any, **kwargs: Any) -> Any:
-            key = find(*args, **kwargs)
+            if plain and not kwargs and len(args) == 1 and type(args[0]) in PLAIN:
+                key: Hashable = (function, args[0])
+            else:
+                key = find(*args, **kwargs)
             now = clock.now()
             if deadline_here() is not None:
                 not_expired(self.name, now)
-            next(calls)
             entry = entries.get(key)
             if entry is None or now >= entry.ends_at:
-                return await self._miss_async(Fetch(self, key, fn, args, kwargs, ahead=False))
+                return await self._miss_async(Fetch(self, key, fn, args, kwargs))
             if now >= entry.refresh_at and self._claims(key, entry, now):
-                Fetch(self, key, fn, args, kwargs, ahead=True).refresh_async()
-            self._used(key)
+                Fetch(self, key, fn, args, kwargs, claimed=entry).refresh_async()
+            try:  # noqa: SIM105  # on every hit
+                used(key)
+            except KeyError:  # it was dropped just now
+                pass
             if entry.negative:
                 return self._negative(entry)
             next(hits)
@@ -199,10 +225,16 @@ class Cache(Widening[T]):
             find = key_of(self._settings.key, fn)
             return lambda *args, **kwargs: hashable(find(*args, **kwargs))
         function = innermost(fn)
+        single = self._settings.exists is not None
 
         def by_arguments(*args: Any, **kwargs: Any) -> Hashable:
             if not kwargs and len(args) == 1 and type(args[0]) in PLAIN:
-                return function, args[0]
+                return function, args[0]  # as the wrappers say
+            if single and len(args) + len(kwargs) != 1:
+                raise TypeError(
+                    f"exists is asked for a key, and this call of {fn!r} has no single argument: "
+                    "pass key="
+                )
             return arguments_key(function, args, kwargs)
 
         return by_arguments
@@ -213,13 +245,13 @@ class Cache(Widening[T]):
         if self._is_in_vain(fetch):
             return None
         self._totals["misses"].up()
-        return self._handed(self.flight.fly(fetch.key, fetch.run))
+        return self._handed(fetch, self.flight.fly(fetch.key, fetch.run))
 
     async def _miss_async(self, fetch: Fetch) -> Any:
         if self._is_in_vain(fetch):
             return None
         self._totals["misses"].up()
-        return self._handed(await self.flight.fly_async(fetch.key, fetch.run_async, (), {}))
+        return self._handed(fetch, await self.flight.fly_async(fetch.key, fetch.run_async, (), {}))
 
     def _is_in_vain(self, fetch: Fetch) -> bool:
         """Whether there is surely nothing under the key of *fetch*, so that nobody need ask."""
@@ -227,7 +259,7 @@ class Cache(Widening[T]):
         if exists is None:
             return False
         try:
-            if exists(fetch.key if self._settings.key is not None else fetch.only_argument()):
+            if exists(fetch.key if self._settings.key is not None else fetch.argument):
                 return False
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             self._complain(exists, fault)
@@ -235,10 +267,11 @@ class Cache(Widening[T]):
         self._totals["refused"].up()
         return True
 
-    def _handed(self, result: Any) -> Any:
+    def _handed(self, fetch: Fetch, result: Any) -> Any:
         if not isinstance(result, Old):
             return result
-        self._totals["stale_served"].up()
+        if fetch.generation == self.generation:
+            self._totals["stale_served"].up()
         if notify.listening:
             from resilient.events import StaleServed  # noqa: PLC0415  # whoever listens has loaded it
 
@@ -254,17 +287,11 @@ class Cache(Widening[T]):
         self._totals["negative_hits"].up()
         return entry.value
 
-    def _used(self, key: Hashable) -> None:
-        try:  # noqa: SIM105  # on every hit
-            self._entries.move_to_end(key)
-        except KeyError:  # it was dropped just now
-            pass
-
     def _claims(self, key: Hashable, entry: Entry, now: float) -> bool:
         if entry.refreshing or entry.negative:
             return False
         with self._lock:
-            claimed = self._core.claim_refresh(key, now)
+            claimed = self._core.claim_refresh(key, entry, now)
         if claimed:
             self._totals["refreshes"].up()
         return claimed
@@ -280,29 +307,29 @@ class Cache(Widening[T]):
         with self._lock:
             return self._core.begin(key)
 
-    def end(self, key: Hashable, fetching: Fetching) -> None:
-        """A run is over."""
-        with self._lock:
-            self._core.end(key, fetching)
+    def end(self, fetching: Fetching) -> None:
+        """A run is over. Takes no lock: the collector may be anywhere."""
+        self._core.end(fetching)
 
     def keep(self, key: Hashable, result: Any, fetching: Fetching) -> None:
         """A run has brought *result*: keep it, unless the key was dropped meanwhile."""
         entry = Entry(result, negative=self._is_negative(result))
+        gone: list[Entry | None] = []
         u = (dice.draw if self._settings.rng is None else self._settings.rng.random)()
         with self._lock:
             if fetching.wanted:
-                self._core.keep(key, entry, clock.now(), u)
+                gone = self._core.keep(key, entry, clock.now(), u)
+        del gone  # here, where its end may use this cache
 
     def better_than_nothing(self, key: Hashable) -> Entry | None:
         """The old value of *key*, if it may be served now."""
         return self._core.better_than_nothing(key, clock.now())
 
-    def refreshed(self, key: Hashable, *, failed: bool) -> None:
-        """A refresh ahead of the end is over."""
-        if failed:
+    def refreshed(self, fetch: Fetch, entry: Entry, *, failed: bool) -> None:
+        """The refresh of *entry* is over. Takes no lock: the collector may be anywhere."""
+        if failed and fetch.generation == self.generation:
             self._totals["refresh_failed"].up()
-            with self._lock:
-                self._core.refresh_failed(key, clock.now())
+        self._core.refresh_over(entry, clock.now(), failed=failed)
 
     def _is_negative(self, result: Any) -> bool:
         if self._settings.rule.negative_ttl is None:
@@ -323,16 +350,26 @@ class Cache(Widening[T]):
 
     def _drop(self, key: Hashable) -> None:
         with self._lock:
-            self._core.drop(key)
+            gone = self._core.drop(key)
         self.flight.forget(key)
+        del gone  # here, where its end may use this cache
 
 
-def _weakly(cache: Cache[Any]) -> Callable[[Hashable], None]:
+@final
+class Ear:
     """What a channel holds of a cache: it must not keep it alive."""
-    ref = weakref.ref(cache)
 
-    def heard(key: Hashable) -> None:
-        if (one := ref()) is not None:
-            one._drop(key)  # one module
+    __slots__ = ("_cache",)
 
-    return heard
+    def __init__(self, cache: Cache[Any]) -> None:
+        self._cache = weakref.ref(cache)
+
+    @property
+    def gone(self) -> bool:
+        """Whether there is nobody left to hear."""
+        return self._cache() is None
+
+    def __call__(self, key: Hashable, /) -> None:
+        """*key* is no longer true."""
+        if (cache := self._cache()) is not None:
+            cache._drop(key)  # one module

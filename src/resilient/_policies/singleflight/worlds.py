@@ -264,7 +264,7 @@ class AsyncioFlight(AsyncFlight):
 
     def cancel(self) -> None:
         """See `AsyncFlight.cancel`."""
-        if not self.expired:
+        if not self.expired and not self._loop.is_closed():  # then nobody would be told
             self._task.cancel()
 
     @property
