@@ -12,17 +12,26 @@ from typing import Any
 import pytest
 
 from resilient import (
+    BloomFilter,
     BreakerState,
     RetryBudget,
+    adaptive_limit,
     backoff,
     breaker,
+    bulkhead,
+    cache,
     carry,
     deadline,
     events,
+    fallback,
+    hedge,
     pipeline,
+    protect,
+    rate_limit,
     remaining,
     retry,
     singleflight,
+    throttle,
     timeout,
 )
 from resilient.testing import record, virtual_time
@@ -44,6 +53,9 @@ def with_clock(value: Any) -> object:
     with virtual_time() as time:
         time.advance(value)
     return None
+
+
+async def coroutine(_: object) -> None: ...
 
 
 # (what, how it is made, the argument's name, values that are a ValueError, values that are a TypeError, a word of the range)
@@ -98,6 +110,77 @@ ROWS: list[Row] = [
     ("SingleFlight.do", lambda v: singleflight().do("k", v), "", (), (3, TEXT, NONE), "functions"),
     ("Breaker.of", lambda v: breaker(key="k").of(v), "key", (), (["a"], {"a": 1}), "hashable"),
     ("Call.close", lambda v: breaker().admit().close(v), "error", (), (3, TEXT, ValueError, FLAG), "exception"),
+    ("bulkhead", lambda v: bulkhead(v), "limit", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER, len), "whole number"),
+    ("bulkhead", lambda v: bulkhead(1, queue=v), "queue", (-1,), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 0"),
+    ("bulkhead", lambda v: bulkhead(1, max_wait=v), "max_wait", (-1.0, NAN, -INF, NEGATIVE), NOT_A_NUMBER, "at least 0"),
+    ("bulkhead", lambda v: bulkhead(1, key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
+    ("bulkhead", lambda v: bulkhead(1, max_keys=v), "max_keys", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("bulkhead", lambda v: bulkhead(1, name=v), "name", (), (3, b"b", len), "string"),
+    ("Bulkhead.resize", lambda v: bulkhead(1).resize(v), "limit", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("BulkheadOfKey.resize", lambda v: bulkhead(1, key="k").of("a").resize(v), "limit", (0, -1), (1.5, NONE), "at least 1"),
+    ("Bulkhead.of", lambda v: bulkhead(1, key="k").of(v), "key", (), (["a"], {"a": 1}), "hashable"),
+    ("rate_limit", lambda v: rate_limit(v), "rate", (0, -1.0, NAN, INF), (NONE, *NOT_A_NUMBER, len), "number"),
+    ("rate_limit", lambda v: rate_limit(1, per=v), "per", (0, -1.0, NAN, INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "above 0"),
+    ("rate_limit", lambda v: rate_limit(1, burst=v), "burst", (0, -1), (1.5, NAN, INF, *NOT_A_NUMBER), "at least 1"),
+    ("rate_limit", lambda v: rate_limit(1, max_wait=v), "max_wait", (-1.0, NAN, -INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "at least 0"),
+    ("rate_limit", lambda v: rate_limit(1, key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
+    ("rate_limit", lambda v: rate_limit(1, max_keys=v), "max_keys", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("rate_limit", lambda v: rate_limit(1, name=v), "name", (), (3, b"r", len), "string"),
+    ("RateLimit.take", lambda v: rate_limit(5).take(v), "n", (0, -1, 6), (1.0, NAN, NONE, *NOT_A_NUMBER), "at "),
+    ("RateLimitOfKey.take", lambda v: rate_limit(5, key="k").of("a").take(v), "n", (0, 6), (1.0, NONE), "at "),
+    ("adaptive_limit", lambda v: adaptive_limit(initial=v), "initial", (0, -1, 1001), (1.5, NAN, NONE, *NOT_A_NUMBER, len), ""),
+    ("adaptive_limit", lambda v: adaptive_limit(min=v), "min", (0, -1), (1.5, NAN, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("adaptive_limit", lambda v: adaptive_limit(max=v), "max", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("adaptive_limit", lambda v: adaptive_limit(min=9, max=v), "max", (8,), (), "at least min, which is 9"),
+    ("adaptive_limit", lambda v: adaptive_limit(min=9, initial=v), "initial", (8,), (), "between min and max, 9 to 1000"),
+    ("adaptive_limit", lambda v: adaptive_limit(algorithm=v), "algorithm", ("x", "", "AIMD"), (), "aimd"),
+    ("adaptive_limit", lambda v: adaptive_limit(queue=v), "queue", (-1,), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 0"),
+    ("adaptive_limit", lambda v: adaptive_limit(priority=v), "priority", (NAN, INF, -INF), (NONE, *NOT_A_NUMBER), "number"),
+    ("adaptive_limit's priority", lambda v: adaptive_limit(priority=lambda: v).call(int), "priority", (NAN, INF), (NONE, TEXT, FLAG), "number"),
+    ("adaptive_limit", lambda v: adaptive_limit(key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
+    ("adaptive_limit", lambda v: adaptive_limit(max_keys=v), "max_keys", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("adaptive_limit", lambda v: adaptive_limit(name=v), "name", (), (3, b"a", len), "string"),
+    ("throttle", lambda v: throttle(k=v), "k", (0, 0.99, -1.0, NAN, INF), (NONE, *NOT_A_NUMBER, len), ""),
+    ("throttle", lambda v: throttle(window=v), "window", (0, -1.0, NAN, INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "above 0"),
+    ("throttle", lambda v: throttle(minimum=v), "minimum", (0, -1), (1.5, NAN, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("throttle", lambda v: throttle(max_reject=v), "max_reject", (0, -0.1, 1, 1.01, NAN, INF), (NONE, *NOT_A_NUMBER), "above 0 and below 1"),
+    ("throttle", lambda v: throttle(on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
+    ("throttle", lambda v: throttle(key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
+    ("throttle", lambda v: throttle(max_keys=v), "max_keys", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("throttle", lambda v: throttle(rng=v), "rng", (), (3, TEXT, lambda: 0.5), "random.Random"),
+    ("throttle", lambda v: throttle(name=v), "name", (), (3, b"t", len), "string"),
+    ("hedge", lambda v: hedge(v), "after", (0, -1.0, NAN, INF, NEGATIVE, "p0", "p101", "p", "95", "p-5", "p1e1", "P95", ""), (NONE, FLAG, [1.0], THING, 1j, len), ""),
+    ("hedge", lambda v: hedge(1, max=v), "max", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("hedge", lambda v: hedge(1, on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
+    ("hedge", lambda v: hedge(1, budget=v), "budget", (), (3, 0.2, TEXT, FLAG), "RetryBudget"),
+    ("hedge", lambda v: hedge(1, discard=v), "discard", (), (3, TEXT, FLAG, coroutine), "function"),
+    ("hedge", lambda v: hedge(1, name=v), "name", (), (3, b"h", len), "string"),
+    ("fallback", lambda v: fallback(v), "handler", (), (3, TEXT, FLAG), "function"),
+    ("fallback", lambda v: fallback(default=1, on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
+    ("fallback", lambda v: fallback(default=1, name=v), "name", (), (3, b"f", len), "string"),
+    ("cache", lambda v: cache(v), "ttl", (0, -1.0, NAN, NEGATIVE), (NONE, *NOT_A_NUMBER, len), ""),
+    ("cache", lambda v: cache(1, max_size=v), "max_size", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("cache", lambda v: cache(1, negative_ttl=v), "negative_ttl", (0, -1.0, NAN, NEGATIVE), NOT_A_NUMBER, "above 0"),
+    ("cache", lambda v: cache(1, negative=v, negative_ttl=1), "negative", (), (3, TEXT, FLAG), "function"),
+    ("cache", lambda v: cache(1, stale=v), "stale", (-1.0, NAN, -INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "at least 0"),
+    ("cache", lambda v: cache(1, jitter=v), "jitter", (-0.1, 1, 1.1, NAN, INF), (NONE, *NOT_A_NUMBER), "at least 0 and below 1"),
+    ("cache", lambda v: cache(9, refresh_ahead=v), "refresh_ahead", (0, -1.0, NAN, INF, NEGATIVE, 9, 10), NOT_A_NUMBER, ""),
+    ("cache", lambda v: cache(1, exists=v), "exists", (), (3, FLAG, THING), "predicate"),
+    ("cache", lambda v: cache(1, invalidation=v), "invalidation", (), (3, TEXT, FLAG, THING), "publish(key)"),
+    ("cache", lambda v: cache(1, key=v), "key", (), (3, ("sku",), FLAG), "parameter"),
+    ("cache", lambda v: cache(1, rng=v), "rng", (), (3, TEXT, lambda: 0.5), "random.Random"),
+    ("cache", lambda v: cache(1, name=v), "name", (), (3, b"c", len), "string"),
+    ("Cache.invalidate", lambda v: cache(1).invalidate(v), "key", (), (["a"], {"a": 1}), "hashable"),
+    ("protect", lambda v: protect(v, on=OSError, timeout=1), "name", (), (3, b"p", len), "string"),
+    ("protect", lambda v: protect(on=v, timeout=1), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
+    ("protect", lambda v: protect(on=OSError, timeout=v), "timeout", (0, -1.0, NAN, INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "above 0"),
+    ("protect", lambda v: protect(on=OSError, timeout=1, attempts=v), "attempts", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("protect", lambda v: protect(on=OSError, timeout=1, within=v), "within", (0, -1.0, NAN, INF, NEGATIVE, 1, 0.5), NOT_A_NUMBER, ""),
+    ("protect", lambda v: protect(on=OSError, timeout=1, key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
+    ("protect", lambda v: protect(on=OSError, timeout=1, breaker=v), "breaker", (), (3, TEXT, breaker, timeout(1)), "Breaker, made by breaker(...)"),
+    ("protect", lambda v: protect(on=OSError, timeout=1, limit=v), "limit", (), (3, TEXT, bulkhead(1)), "AdaptiveLimit, made by adaptive_limit(...)"),
+    ("protect", lambda v: protect(on=OSError, timeout=1, hedge=v), "hedge", (), (3, TEXT, hedge), "Hedge, made by hedge(...)"),
+    ("protect", lambda v: protect(on=OSError, timeout=1, fallback=v), "fallback", (), (3, TEXT, len), "Fallback, made by fallback(...)"),
     ("pipeline", lambda v: pipeline(breaker(), v), "", (), (3, TEXT, NONE, breaker, timeout), "takes policies"),
     ("pipeline", lambda v: pipeline(breaker(), name=v), "name", (), (3, b"p", len), "string"),
     ("carry", lambda v: carry(v), "", (), (3, TEXT, NONE), "functions"),
@@ -174,6 +257,23 @@ def test_what_is_allowed_is_allowed_at_its_very_ends() -> None:
     retry(on=(), attempts=1, wait=0, within=INF)
     retry(on=OSError, attempts=None, within=1)
     retry(on=OSError, wait=dt.timedelta(seconds=1), within=dt.timedelta(seconds=2), budget=None)
+    bulkhead(1, queue=0, max_wait=0, max_keys=1)
+    bulkhead(1, max_wait=INF).resize(10**9)
+    rate_limit(1e-9, per=dt.timedelta(days=365), burst=1, max_wait=INF)
+    rate_limit(0.5, max_wait=0).take(1)
+    adaptive_limit(initial=1, min=1, max=1, queue=0, priority=-1e300)
+    adaptive_limit(algorithm="vegas", priority=lambda: 0, key="tenant", max_keys=1)
+    throttle(k=1, window=dt.timedelta(milliseconds=1), minimum=1, max_reject=0.999, on=())
+    for after in (dt.timedelta(seconds=1), 1e-9, "p100", "p99.9", "p0.1"):
+        hedge(after, max=1, on=(), budget=RetryBudget(0, 0), discard=print)
+    fallback(default=None, on=())
+    fallback(print)
+    cache(INF, max_size=1, negative_ttl=INF, stale=INF, jitter=0)
+    cache(dt.timedelta(seconds=2), refresh_ahead=dt.timedelta(seconds=1), jitter=0.99)
+    for exists in ({"a"}, BloomFilter(10), lambda key: True, {"a": 1}):
+        cache(1, exists=exists)
+    protect(on=(), timeout=1e-9, attempts=1, within=1e-10, breaker=None, limit=None)
+    protect(on=OSError, timeout=dt.timedelta(seconds=1), within=dt.timedelta(seconds=2))
     RetryBudget(0, 0, dt.timedelta(seconds=1))
     for limit in (None, 0, INF, dt.timedelta(0)):
         deadline(limit)
@@ -190,6 +290,14 @@ def test_settings_that_contradict_each_other_are_refused_by_name() -> None:
         retry(on=OSError, attempts=None)
     with pytest.raises(TypeError, match="at least one policy"):
         pipeline()
+    nothing: dict[str, Any] = {}
+    for wrong in (nothing, {"handler": print, "default": 1}):
+        with pytest.raises(TypeError, match="a handler or a default, exactly one"):
+            fallback(**wrong)
+    with pytest.raises(TypeError, match=r"handler must be a function.*write default="):
+        fallback(None)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match=r"negative .*negative_ttl"):
+        cache(1, negative=bool)
 
 
 @pytest.mark.rule("F7")
@@ -201,6 +309,15 @@ def test_what_is_missing_or_unknown_is_refused() -> None:
         lambda: breaker("db", 5),  # type: ignore[call-arg]
         lambda: breaker(threshold=5),  # type: ignore[call-arg]
         lambda: retry("r", OSError),  # type: ignore[call-arg]
+        lambda: bulkhead(),  # type: ignore[call-arg]
+        lambda: bulkhead(1, 2),  # type: ignore[call-arg]
+        lambda: rate_limit(1, 2),  # type: ignore[call-arg]
+        lambda: adaptive_limit(5),  # type: ignore[call-arg]
+        lambda: throttle("db"),  # type: ignore[call-arg, arg-type]
+        lambda: hedge(),  # type: ignore[call-arg]
+        lambda: cache(60, 10),  # type: ignore[call-overload]
+        lambda: protect("db"),  # type: ignore[call-arg]
+        lambda: protect("db", on=OSError),  # type: ignore[call-arg]
     ):
         with pytest.raises(TypeError):
             make()
@@ -211,7 +328,23 @@ def test_what_was_refused_does_not_live() -> None:
     from resilient import policies  # noqa: PLC0415
 
     before = policies()
-    for make in (lambda: breaker(window=0), lambda: retry(on=None), lambda: timeout(-1)):  # type: ignore[arg-type]
+    makers: list[Callable[[], object]] = [
+        lambda: breaker(window=0),
+        lambda: retry(on=None),  # type: ignore[arg-type]
+        lambda: timeout(-1),
+        lambda: bulkhead(0),
+        lambda: rate_limit(0),
+        lambda: adaptive_limit(min=2, initial=1),
+        lambda: throttle(k=0),
+        lambda: hedge("p0"),
+        lambda: fallback(default=1, on=None),  # type: ignore[call-overload]
+        lambda: cache(0),
+        lambda: protect(on=OSError, timeout=0),
+        lambda: protect(on=OSError, timeout=1, within=0.5),
+        lambda: protect(on=OSError, timeout=1, key=3),  # type: ignore[arg-type]
+        lambda: protect(on=None, timeout=1),  # type: ignore[arg-type]
+    ]
+    for make in makers:
         with pytest.raises((ValueError, TypeError)):
             make()
     assert policies() == before

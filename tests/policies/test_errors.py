@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import inspect
 import pickle
+import random
+import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -21,15 +25,22 @@ from resilient import (
     RateLimited,
     Rejected,
     ResilienceError,
+    adaptive_limit,
     backoff,
     breaker,
+    bulkhead,
+    cache,
     deadline,
     errors,
+    fallback,
+    hedge,
+    rate_limit,
     retry,
+    throttle,
     timeout,
 )
 from resilient.testing import virtual_time
-from tests.worlds import World
+from tests.worlds import World, in_threads
 
 REJECTIONS: list[type[Rejected]] = [Rejected, CircuitOpen, BulkheadFull, RateLimited, Overloaded]
 SAMPLES: list[ResilienceError] = [
@@ -46,6 +57,43 @@ def rejected_by_a_breaker() -> CircuitOpen:
     policy.admit().close(ValueError())
     with pytest.raises(CircuitOpen) as caught:
         policy.admit()
+    return caught.value
+
+
+def shut(name: str) -> Any:
+    """A throttle that has seen nothing but failures, and draws what rejects."""
+    policy = throttle(minimum=1, rng=NoLuck(), name=name)
+    for _ in range(5):
+        with contextlib.suppress(Overloaded):
+            policy.admit().close(ValueError())
+    return policy
+
+
+class NoLuck(random.Random):
+    """Dice that always show the lowest."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+def full(policy: Any) -> Any:
+    """*policy*, all of whose room is taken as long as it lives."""
+    policy.held = policy.admit()
+    return policy
+
+
+REJECTING: dict[str, Callable[[], Any]] = {
+    "bulkhead": lambda: full(bulkhead(1, name="payments")),
+    "rate_limit": lambda: full(rate_limit(1, per=1000, name="payments")),
+    "adaptive_limit": lambda: full(adaptive_limit(initial=1, name="payments")),
+    "throttle": lambda: shut("payments"),
+}
+
+
+def rejected_by(kind: str) -> Rejected:
+    """What such a policy raises."""
+    with pytest.raises(Rejected) as caught:
+        REJECTING[kind]().admit()
     return caught.value
 
 
@@ -79,9 +127,10 @@ def test_the_tree_is_the_one_that_is_drawn_at_the_head() -> None:
 
 
 @pytest.mark.rule("E1")
-@pytest.mark.parametrize("error", [*SAMPLES, pytest.param("breaker", id="of a breaker")], ids=repr)
+@pytest.mark.parametrize("error", [*SAMPLES, "breaker", *REJECTING], ids=repr)
 def test_every_error_pickles_and_copies_with_all_its_fields(error: Any) -> None:
-    error = rejected_by_a_breaker() if error == "breaker" else error
+    if isinstance(error, str):
+        error = rejected_by_a_breaker() if error == "breaker" else rejected_by(error)
     error.add_note("seen")
     twins = [copy.copy(error), copy.deepcopy(error)]
     twins += [
@@ -148,6 +197,70 @@ def test_each_rejection_is_a_fresh_instance_and_none_is_kept(world: World) -> No
             for one in gc.get_objects()
             if type(one) is CircuitOpen and one.policy == policy.name
         ]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("E1")
+@pytest.mark.parametrize("kind", REJECTING)
+def test_each_rejection_of_load_control_is_a_fresh_instance_and_none_is_kept(
+    world: World, kind: str
+) -> None:
+    async def scenario(w: World) -> None:
+        policy = REJECTING[kind]()
+        fn = policy(w.function(lambda: 1))
+        lengths, last = set(), None
+        for _ in range(100):
+            with pytest.raises(Rejected) as caught:
+                await w.call(fn)
+            error = caught.value
+            assert error is not last
+            assert (error.__context__, error.__cause__) == (None, None)
+            lengths.add(len(list(traceback.walk_tb(error.__traceback__))))
+            last = error
+        assert len(lengths) == 1, "tracebacks do not grow"
+        assert last is not None
+        mine = type(last)
+        error = last = caught = None  # type: ignore[assignment]  # let go of them
+        gc.collect()
+        assert not [
+            one for one in gc.get_objects() if type(one) is mine and one.args[0] == "payments"
+        ]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("E1", "F8")
+def test_an_error_that_passes_again_and_again_does_not_grow(world: World) -> None:
+
+    async def scenario(w: World) -> None:
+        error = ValueError("again")
+
+        def body() -> None:
+            raise error
+
+        def worse(_: BaseException) -> None:
+            raise error
+
+        guards: list[Any] = [
+            fallback(worse),
+            cache(1000),
+            bulkhead(1),
+            throttle(minimum=1000),
+            adaptive_limit(),
+        ]
+        if w.is_async:
+            guards.append(hedge(1000, on=ValueError, budget=None))
+        for policy in guards:
+            fn, sizes = policy(w.function(body)), list[int]()
+            for _ in range(20):
+                error.__traceback__ = None
+                with pytest.raises(ValueError) as caught:
+                    await w.call(fn)
+                assert caught.value is error
+                sizes.append(len(list(traceback.walk_tb(error.__traceback__))))
+            assert len(set(sizes[1:])) == 1, (policy, sizes)
+            assert (error.__cause__, getattr(error, "__notes__", [])) == (None, [])
 
     world.run(scenario)
 
@@ -260,6 +373,58 @@ def test_half_open_and_forced_open_say_what_to_do() -> None:
         policy.admit()
     assert "p: circuit forced open" in str(refused.value)
     assert "reset()" in str(refused.value)
+
+
+@pytest.mark.rule("E2", "L3")
+def test_a_full_bulkhead_says_how_full_and_who_waits() -> None:
+    assert str(rejected_by("bulkhead")) == (
+        "payments: bulkhead full (1 of 1 in flight); the call was not made"
+    )
+    with virtual_time() as time:
+        pool = bulkhead(2, queue=1, max_wait=3, name="pool")
+        held = [pool.admit(), pool.admit()]
+
+        def pass_time() -> str:
+            while not pool.stats().queued:
+                threading.Event().wait(0.001)
+            with pytest.raises(BulkheadFull) as refused:
+                pool.call(int)
+            time.advance(3)
+            assert (refused.value.reason, refused.value.retry_after) == ("full", None)
+            return str(refused.value)
+
+        waited, said = in_threads(lambda: pool.call(int), pass_time)
+        assert said == (
+            "pool: bulkhead full (2 of 2 in flight, 1 of 1 queued); the call was not made"
+        )
+        assert isinstance(waited, BulkheadFull)
+        assert waited.reason == "max_wait"
+        assert str(waited).startswith("pool: bulkhead full (2 of 2 in flight, ")
+        for call in held:
+            call.close()
+
+
+@pytest.mark.rule("E2", "L5")
+def test_a_used_up_rate_says_when_to_come_again() -> None:
+    with virtual_time() as time:
+        rate = rate_limit(10, per=50, burst=3, name="api")
+        rate.take(3)
+        time.advance(0.5)
+        with pytest.raises(RateLimited) as refused:
+            rate.take()
+    assert (refused.value.reason, refused.value.retry_after) == ("rate", 4.5)
+    assert str(refused.value) == ("api: rate limited (a burst of 3 is used up); try again in 4.5 s")
+
+
+@pytest.mark.rule("E2", "L7", "L8")
+def test_an_overload_says_what_sheds_it() -> None:
+    assert str(rejected_by("adaptive_limit")) == (
+        "payments: overloaded (1 in flight of the 1 that its latency allows); the call was not made"
+    )
+    throttled = rejected_by("throttle")
+    assert isinstance(throttled, Overloaded)
+    assert (throttled.reason, throttled.retry_after) == ("throttled", None)
+    assert str(throttled) == "payments: overloaded (1 of 1 calls failed); the call was not made"
 
 
 @pytest.mark.rule("E2")

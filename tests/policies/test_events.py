@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import functools
 import itertools
 import logging
+import random
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +20,21 @@ from resilient import (
     BreakerState,
     CircuitOpen,
     DeadlineExceeded,
+    Overloaded,
+    Rejected,
     RetryBudget,
+    adaptive_limit,
     breaker,
+    bulkhead,
+    cache,
     deadline,
     events,
+    fallback,
+    hedge,
+    rate_limit,
     retry,
     singleflight,
+    throttle,
     timeout,
 )
 from resilient._runtime import clock, notify
@@ -31,14 +42,18 @@ from resilient.events import (
     CallRejected,
     DeadlineExpired,
     Event,
+    FallbackUsed,
     FlightJoined,
+    HedgeLaunched,
+    LimitChanged,
     RetryGaveUp,
     RetryScheduled,
+    StaleServed,
     StateChanged,
     WouldHaveOpened,
     subscribe,
 )
-from resilient.testing import record, virtual_time
+from resilient.testing import VirtualTime, record, virtual_time
 from tests.worlds import World, in_threads
 
 all_events: Any = record  # of every type
@@ -50,6 +65,10 @@ KINDS: list[type[Any]] = [
     RetryGaveUp,
     DeadlineExpired,
     FlightJoined,
+    LimitChanged,
+    HedgeLaunched,
+    FallbackUsed,
+    StaleServed,
 ]
 OPEN, CLOSED, HALF_OPEN = BreakerState.OPEN, BreakerState.CLOSED, BreakerState.HALF_OPEN
 
@@ -239,6 +258,214 @@ def test_a_caller_who_joins_a_flight_is_told_with_the_key(async_world: World) ->
     async_world.run(scenario)
 
 
+class NoLuck(random.Random):
+    """Dice that always show the lowest."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+REJECTING: dict[str, Callable[[], Any]] = {
+    "bulkhead": lambda: bulkhead(1, name="load"),
+    "rate_limit": lambda: rate_limit(1, per=1000, name="load"),
+    "adaptive_limit": lambda: adaptive_limit(initial=1, name="load"),
+    "throttle": lambda: throttle(minimum=1, rng=NoLuck(), name="load"),
+}
+
+
+@pytest.mark.rule("M1", "L3", "L5", "L7", "L8")
+@pytest.mark.parametrize("kind", REJECTING)
+def test_a_rejection_of_load_control_is_told_with_the_fields_of_its_error(
+    world: World, kind: str
+) -> None:
+    async def scenario(w: World) -> None:
+        policy = REJECTING[kind]()
+        fn = policy(w.function(lambda: None))
+        with policy.admit() as call:
+            if kind == "throttle":  # which rejects once a call has failed
+                call.close(ValueError())
+            with all_events() as told:
+                before = clock.now()
+                with pytest.raises(Rejected) as by_call:
+                    await w.call(fn)
+                with pytest.raises(Rejected) as by_admit:
+                    policy.admit()
+                after = clock.now()
+        assert [type(event) for event in told] == [CallRejected, CallRejected]
+        for event, error in zip(told, (by_call.value, by_admit.value), strict=True):
+            assert isinstance(event, CallRejected)
+            assert (event.policy, event.kind, event.key) == ("load", kind, None)
+            assert (event.reason, event.retry_after) == (error.reason, error.retry_after)
+            assert before <= event.at <= after
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("M1", "L3", "F11")
+def test_the_other_reasons_of_a_rejection_are_told_too(async_world: World) -> None:
+    async def scenario(w: World) -> None:
+        pool = bulkhead(1, queue=1, max_wait=1.0 * w.unit, name="pool")
+        rank = adaptive_limit(initial=1, queue=1, priority=lambda rank: rank, name="rank")
+
+        async def ask(number: int) -> int:
+            return number
+
+        with pool.admit(), rank.admit(), all_events() as told:
+            with pytest.raises(Rejected):
+                pool.call(int)  # a sync function, beside the loop
+            with pytest.raises(Rejected):
+                await pool.call(ask, 1)
+            async with anyio.create_task_group() as group:
+                shed = w.together(lambda: rank.call(ask, 0))
+                found: list[Any] = []
+
+                async def low() -> None:
+                    found.extend(await shed)
+
+                group.start_soon(low)
+                await w.sleep(0.2)
+                group.start_soon(rank.call, ask, 9)
+                await w.sleep(0.2)
+                group.cancel_scope.cancel()
+        assert isinstance(found[0], Overloaded)
+        assert [(one.policy, one.reason) for one in told if isinstance(one, CallRejected)] == [
+            ("pool", "would_block"),
+            ("pool", "max_wait"),
+            ("rank", "shed"),
+        ]
+        assert found[0].reason == "shed"
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("M1", "L7")
+@pytest.mark.parametrize("world", ["asyncio", "trio", "threads"], indirect=True)
+@pytest.mark.parametrize("key", [None, "a"])
+def test_every_change_of_an_adaptive_limit_is_told_and_nothing_else(
+    world: World, key: str | None
+) -> None:
+    async def scenario(w: World) -> None:
+        policy = adaptive_limit(initial=1, algorithm="aimd", key=key and "tenant", name="limit")
+        one: Any = policy if key is None else policy.of(key)
+        limits = [one.stats().limit]
+        with all_events() as told:
+            for number in range(100):
+                with contextlib.suppress(TimeoutError):
+                    async with one:
+                        await w.sleep(0.25)
+                        if number > 50:
+                            raise TimeoutError
+                limits.append(one.stats().limit)
+        moves = [(old, new) for old, new in itertools.pairwise(limits) if old != new]
+        assert [
+            (event.old, event.new) for event in told if isinstance(event, LimitChanged)
+        ] == moves
+        assert len(told) == len(moves) >= 3
+        assert min(new for _, new in moves) < max(new for _, new in moves)
+        assert {(event.policy, event.kind, event.key) for event in told} == {
+            ("limit", "adaptive_limit", key)
+        }
+        instants = [event.at for event in told]
+        assert instants == sorted(instants)
+        assert clock.now() - instants[0] > 1
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("M1", "H1", "H2")
+def test_each_hedge_is_told_with_its_number_and_how_long_it_was_waited_for(
+    async_world: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        starts: list[int] = []
+
+        async def body() -> int:
+            starts.append(1)
+            number = len(starts)
+            await w.sleep(0.5 if number == 2 else 5)
+            if number == 2:
+                raise ValueError
+            return number
+
+        policy = hedge(1.0 * w.unit, max=2, budget=None, name="hedge")
+        with all_events() as told:
+            assert await policy.call(body) == 1
+        assert [(type(one), one.policy, one.kind) for one in told] == [
+            (HedgeLaunched, "hedge", "hedge")
+        ] * 2
+        launched = [one for one in told if isinstance(one, HedgeLaunched)]
+        assert [one.attempt for one in launched] == [2, 3]
+        if w.name != "uvloop":
+            assert [one.waited for one in launched] == pytest.approx([1.0, 1.5])
+        for one, at_least in zip(launched, (0.9, 1.4), strict=True):
+            assert one.waited >= at_least * w.unit
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("M1", "C1", "C2")
+def test_a_fallback_tells_each_use_with_the_error(world: World) -> None:
+    async def scenario(w: World) -> None:
+        error = OSError("down")
+
+        def body(*, bad: bool) -> str:
+            if bad:
+                raise error
+            return "fine"
+
+        helped = fallback(default="instead", on=OSError, name="helped")(w.function(body))
+        worse: Any = fallback(lambda _: fail(), name="worse")(w.function(body))
+        other: Any = fallback(default=1, on=KeyError)(w.function(body))
+        with all_events() as told:
+            assert await w.call(helped, bad=False) == "fine"
+            assert await w.call(helped, bad=True) == "instead"
+            with pytest.raises(ValueError):
+                await w.call(worse, bad=True)
+            with pytest.raises(OSError):
+                await w.call(other, bad=True)
+            now = clock.now()
+        assert [(type(one), one.policy, one.kind, one.key) for one in told] == [
+            (FallbackUsed, "helped", "fallback", None),
+            (FallbackUsed, "worse", "fallback", None),
+        ]
+        assert all(one.error is error for one in told if isinstance(one, FallbackUsed))
+        assert told[0].at <= told[1].at <= now
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("M1", "C4")
+def test_a_stale_value_is_told_with_its_age_and_the_error(world: World) -> None:
+    async def scenario(w: World) -> None:
+        error = OSError("down")
+        down: list[bool] = []
+
+        def body() -> str:
+            if down:
+                raise error
+            return "value"
+
+        fn = cache(1.0 * w.unit, stale=100.0, jitter=0, name="kept")(w.function(body))
+        with all_events() as told:
+            assert await w.call(fn) == "value"
+            down.append(True)
+            assert await w.call(fn) == "value"
+            assert not told, "a hit is no event"
+            await w.sleep(2)
+            assert await w.call(fn) == "value"
+        assert [(type(one), one.policy, one.kind) for one in told] == [
+            (StaleServed, "kept", "cache")
+        ]
+        (stale,) = told
+        assert isinstance(stale, StaleServed)
+        assert stale.error is error
+        assert stale.age >= 1.9 * w.unit
+        if w.name != "uvloop":
+            assert stale.age == pytest.approx(2.0)
+
+    world.run(scenario)
+
+
 # M1: who listens.
 
 
@@ -356,6 +583,81 @@ def test_listeners_run_after_the_state_is_consistent_and_outside_every_lock(worl
         )
 
     world.run(scenario)
+
+
+def provoke(kind: str, time: VirtualTime) -> tuple[Any, Callable[[], object]]:
+    """A policy, and a call of it that is told, each time."""
+    match kind:
+        case "fallback":
+            helped: Any = fallback(default="instead")
+            return helped, helped(fail)
+        case "cache":
+            calls = itertools.count()
+            kept: Any = cache(1, stale=10**9, jitter=0)
+            look = kept(lambda: fail() if next(calls) else "value")
+            look()
+            time.advance(5)
+            return kept, look
+    policy = REJECTING[kind]()
+    call = policy.admit()
+    policy.held = call  # as long as the policy lives
+    if kind == "throttle":
+        call.close(ValueError())
+    return policy, lambda: policy.admit()
+
+
+PROVOKED = (*REJECTING, "fallback", "cache")
+
+
+@pytest.mark.rule("M2", "F8")
+@pytest.mark.parametrize("kind", PROVOKED)
+def test_a_listener_of_the_others_may_use_the_policy_and_does_no_harm_when_it_raises(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with virtual_time() as time:
+        policy, call = provoke(kind, time)
+        seen: list[Any] = []
+
+        def look(event: Event) -> None:
+            seen.append((type(event), policy.stats()))
+            if len(seen) == 1:
+                with contextlib.suppress(Rejected):
+                    call()  # needs every lock
+            raise KeyError
+
+        with subscribe(look):
+            (outcome,) = in_threads(call)
+        assert len(seen) == 2, "what it causes comes after it"
+        assert len({kind for kind, _ in seen}) == 1
+        (alike,) = in_threads(call)
+        assert type(outcome) is type(alike), "the listener's error goes no further"
+        if isinstance(outcome, Rejected):
+            assert outcome.__context__ is None
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.rule("M2", "F4")
+@pytest.mark.parametrize("kind", PROVOKED)
+def test_from_eight_threads_each_decision_of_the_others_is_told_once(kind: str) -> None:
+    with virtual_time() as time:
+        policy, call = provoke(kind, time)
+        busy, told = threading.Lock(), list[Event]()
+
+        def listen(event: Event) -> None:
+            assert busy.acquire(blocking=False), "two at a time"
+            told.append(event)
+            busy.release()
+
+        def many() -> None:
+            for _ in range(50):
+                with contextlib.suppress(Rejected):
+                    call()
+
+        with subscribe(listen, CallRejected, FallbackUsed, StaleServed):
+            assert in_threads(*[many] * 8) == [None] * 8
+    stats = policy.stats()
+    counted = {"fallback": "used", "cache": "stale_served"}.get(kind, "rejected")
+    assert len(told) == getattr(stats, counted) == 400
 
 
 @pytest.mark.rule("M2")
@@ -523,8 +825,33 @@ def test_without_a_listener_nothing_is_built_or_kept(
             await w.together(*[lambda: flight.do("k", w.sleep, 1)] * 2)
             with pytest.raises(DeadlineExceeded):
                 await timeout(0.5 * w.unit)(anyio.sleep_forever)()
+            await hedge(0.1 * w.unit, budget=None).call(w.sleep, 0.5)
+        if w.is_async and w.name != "uvloop":
+            limit = adaptive_limit(initial=1)
+            for _ in range(20):
+                await limit.call(w.sleep, 0.25)
+            assert limit.stats().limit > 1
 
     world.run(scenario)
+
+
+@pytest.mark.rule("M3")
+@pytest.mark.parametrize("kind", PROVOKED)
+def test_without_a_listener_the_others_build_and_keep_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("nobody listens")
+
+    for one in KINDS:
+        monkeypatch.setattr(one, "__init__", built)
+    with virtual_time() as time:
+        policy, call = provoke(kind, time)
+        with contextlib.suppress(Rejected):
+            call()
+    counted = {"fallback": "used", "cache": "stale_served"}.get(kind, "rejected")
+    assert getattr(policy.stats(), counted) == 1
+    assert policy.outbox._queue is None
 
 
 @pytest.mark.rule("M3")

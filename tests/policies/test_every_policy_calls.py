@@ -24,10 +24,18 @@ from resilient import (
     BreakerState,
     Call,
     CircuitOpen,
+    adaptive_limit,
     breaker,
+    bulkhead,
+    cache,
+    fallback,
+    hedge,
     pipeline,
+    protect,
+    rate_limit,
     retry,
     singleflight,
+    throttle,
     timeout,
 )
 from tests.worlds import World, drive, in_threads
@@ -500,6 +508,42 @@ def test_building_a_policy_needs_no_loop_and_it_serves_every_world_in_turn_and_a
 
 
 @pytest.mark.rule("F4")
+def test_load_control_and_protection_serve_every_world_in_turn_and_at_once() -> None:
+    parts: list[Any] = [
+        fallback(default="instead", on=OSError), protect(on=OSError, timeout=60),
+        bulkhead(100), rate_limit(1000), adaptive_limit(initial=100), throttle(), cache(1000),
+    ]  # fmt: skip
+    policy, hedged = pipeline(*parts), hedge(1000)
+
+    async def answer_async() -> str:
+        await anyio.lowlevel.checkpoint()
+        return "async"
+
+    async def on_a_loop() -> str:
+        return await hedged.call(policy(answer_async))
+
+    def in_a_thread() -> str:
+        return policy.call(lambda: "sync")
+
+    results: list[str] = []
+    for _ in range(2):
+        results += in_threads(
+            lambda: asyncio.run(on_a_loop()),
+            lambda: trio.run(on_a_loop),
+            in_a_thread,
+            in_a_thread,
+        )
+    assert results == ["async", "async", "sync", "sync"] * 2
+    assert hedged.stats().calls == 4
+    for part in parts:
+        stats = part.stats()
+        for one in stats if isinstance(stats, tuple) else (stats,):
+            counted = one.requests if hasattr(one, "requests") else one.calls
+            assert counted == 8, one
+            assert getattr(one, "in_flight", 0) == 0
+
+
+@pytest.mark.rule("F4")
 def test_one_object_serves_many_at_once_and_shares_nothing_but_its_state(world: World) -> None:
     async def scenario(w: World) -> None:
         tries: dict[int, int] = {}
@@ -550,8 +594,15 @@ def test_nothing_is_created_at_import_time() -> None:
         made = []
         asyncio.new_event_loop = lambda: made.append("loop")
         import resilient, resilient.testing
-        from resilient import breaker, pipeline, retry, singleflight, timeout
-        policy = pipeline(singleflight(), retry(on=OSError), breaker(), timeout(1))
+        from resilient import (
+            adaptive_limit, breaker, bulkhead, cache, fallback, hedge, pipeline, protect,
+            rate_limit, retry, singleflight, throttle, timeout,
+        )
+        policy = pipeline(
+            fallback(default=1), singleflight(), retry(on=OSError), breaker(), bulkhead(1),
+            rate_limit(1), adaptive_limit(), throttle(), hedge("p95"), cache(1, refresh_ahead=0.5),
+            timeout(1), protect(on=OSError, timeout=1),
+        )
         assert files() == before, files() - before
         assert threading.active_count() == 1, threading.enumerate()
         assert not made
@@ -570,6 +621,10 @@ catalogue = breaker("catalogue", consecutive_failures=2)
 again = retry("again", on=LookupError, wait=0, budget=RetryBudget())
 flight = singleflight("flight")
 keyed = breaker("keyed", key=lambda n: n)
+pool, rate = bulkhead(1, queue=9), rate_limit(1, per=0.3, max_wait=60)
+limited, throttled = adaptive_limit(initial=1, queue=9), throttle()
+helped, kept, hedged = fallback(default="instead"), cache(1000, refresh_ahead=1), hedge(0.01)
+load = [pool, rate, limited, throttled]
 jitter = backoff(1.0)
 seen, inside, go_on = [], threading.Event(), threading.Event()
 told = events.subscribe(seen.append)
@@ -648,6 +703,89 @@ def test_after_a_fork_every_policy_works_in_the_child_and_listeners_hear_it() ->
 @needs_fork
 @pytest.mark.real_clock
 @pytest.mark.rule("F4")
+def test_after_a_fork_load_control_and_protection_work_in_the_child() -> None:
+    forked(
+        """
+        for one in (*load, helped, kept): one.call(int)
+        before = [one.stats().calls for one in load[:3]]
+        def finish(): assert [one.call(int) for one in load] == [0] * 4
+        """,
+        """
+        assert [one.call(lambda: "mine") for one in load] == ["mine"] * 4
+        after = [one.stats().calls for one in load[:3]]
+        assert after == [count + 1 for count in before], "totals go on"
+        assert helped.call(lambda: 1 / 0) == "instead"
+        assert kept.call(int) == 0 and kept.stats().hits == 1
+        starts = []
+        async def slow_once():
+            starts.append(1)
+            await asyncio.sleep(30 if len(starts) == 1 else 0)
+            return "hedge"
+        assert asyncio.run(hedged.call(slow_once)) == "hedge"
+        """,
+    )
+
+
+@needs_fork
+@pytest.mark.real_clock
+@pytest.mark.rule("F4")
+@pytest.mark.parametrize("policy", ["pool", "limited", "rate"])
+def test_places_and_turns_of_the_parents_threads_are_not_the_childs(policy: str) -> None:
+    forked(
+        f"""
+        one = {policy}
+        """
+        """
+        def hold():
+            inside.set()
+            assert go_on.wait(30)
+        holder = threading.Thread(target=one.call, args=(hold,)); holder.start()
+        assert inside.wait(30)
+        waiter = threading.Thread(target=one.call, args=(int,)); waiter.start()
+        while one.stats().queued == 0: time.sleep(0.001)
+        before = one.stats().calls
+        def finish():
+            go_on.set(); holder.join(); waiter.join()
+            assert one.stats().queued == 0 and one.stats().calls == before + 1
+        """,
+        """
+        assert one.stats().queued == 0
+        assert one.call(lambda: "mine") == "mine"
+        assert one.stats().calls == before + 1
+        assert getattr(one.stats(), "in_flight", 0) == 0
+        """,
+    )
+
+
+@needs_fork
+@pytest.mark.real_clock
+@pytest.mark.rule("F4")
+def test_a_fork_in_the_middle_of_a_hedged_call_leaves_hedges_to_the_child() -> None:
+    forked(
+        """
+        out = threading.Event()
+        async def hang():
+            if hedged.stats().hedges: out.set()
+            await asyncio.to_thread(go_on.wait, 30)
+        runner = threading.Thread(target=lambda: asyncio.run(hedged.call(hang)))
+        runner.start()
+        assert out.wait(30)
+        def finish(): go_on.set(); runner.join()
+        """,
+        """
+        starts = []
+        async def slow_once():
+            starts.append(1)
+            await asyncio.sleep(30 if len(starts) == 1 else 0)
+            return "hedge"
+        assert asyncio.run(hedged.call(slow_once)) == "hedge"
+        """,
+    )
+
+
+@needs_fork
+@pytest.mark.real_clock
+@pytest.mark.rule("F4")
 def test_a_fork_inherits_no_lock_that_is_held() -> None:
     """Threads hammer every policy while the main thread forks again and again."""
     forked(
@@ -659,12 +797,18 @@ def test_a_fork_inherits_no_lock_that_is_held() -> None:
                     catalogue.call(int); again.call(int); flight.call(int); keyed.call(abs, n)
                     catalogue.stats(); again.stats(); flight.stats(); keyed.stats()
                     catalogue.reset(); policies(); breaker(); RetryBudget().withdraw()
+                    for one in (pool, limited, throttled, helped, kept):
+                        one.call(int); one.stats()
+                    kept.invalidate("k"); rate.stats(); hedged.stats(); pool.resize(20)
         threads = [threading.Thread(target=hammer, daemon=True) for _ in range(3)]
         for thread in threads: thread.start()
         def use():
             catalogue.call(int); again.call(int); flight.call(int); keyed.call(abs, 7)
             catalogue.stats(); again.stats(); flight.stats(); keyed.stats()
             catalogue.force_open(); catalogue.reset()
+            for one in (*load, helped, kept):
+                one.call(int); one.stats()
+            kept.clear(); hedged.stats(); pool.resize(30)
             with testing.fresh(): pass
             events.subscribe(print).close()
         for _ in range(40):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,17 +16,26 @@ from resilient import (
     CircuitOpen,
     DeadlineExceeded,
     Policy,
+    RateLimited,
     Rejected,
+    adaptive_limit,
     breaker,
+    bulkhead,
+    cache,
     deadline,
+    fallback,
+    hedge,
     pipeline,
     policy_of,
+    protect,
+    rate_limit,
     retry,
     singleflight,
+    throttle,
     timeout,
 )
 from resilient.events import Event
-from resilient.testing import record
+from resilient.testing import record, virtual_time
 from tests.worlds import World, in_threads
 
 
@@ -471,7 +481,247 @@ def test_the_key_of_a_single_flight_says_which_calls_are_the_same(async_world: W
     async_world.run(scenario)
 
 
+@pytest.mark.rule("F10", "C5")
+def test_the_key_of_a_cache_says_which_calls_are_the_same(world: World) -> None:
+    async def scenario(w: World) -> None:
+        runs: list[str] = []
+        kept = cache(1000, key=lambda sku, **_: sku)
+        fn = kept(w.function(lambda sku, caller: runs.append(sku) or f"{sku} for {caller}"))  # type: ignore[func-returns-value]  # called for its effect
+        assert await w.call(fn, "a", caller="1") == "a for 1"
+        assert await w.call(fn, "a", caller="2") == "a for 1"
+        assert await w.call(fn, "b", caller="3") == "b for 3"
+        assert runs == ["a", "b"]
+        nonsense: Any = ["a"]
+        with pytest.raises(TypeError, match="key must be hashable"):
+            kept.invalidate(nonsense)
+        with pytest.raises(TypeError, match="key must be hashable"):
+            await w.call(fn, nonsense, caller="4")
+        assert kept.stats().size == 2
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F10")
+def test_the_parts_of_a_protection_have_a_state_for_each_key(world: World) -> None:
+    async def scenario(w: World) -> None:
+        stack = protect("db", on=ValueError, timeout=1000, attempts=1, key=lambda tenant: tenant)
+        fn = stack(w.function(lambda tenant: fail() if tenant == "bad" else tenant))
+        for _ in range(5):
+            with pytest.raises(ValueError):
+                await w.call(fn, "bad")
+        with pytest.raises(CircuitOpen):
+            await w.call(fn, "bad")
+        assert await w.call(fn, "good") == "good"
+        assert stack.breaker is not None
+        assert stack.limit is not None
+        assert stack.breaker.keys() == stack.limit.keys() == ["bad", "good"]
+
+    world.run(scenario)
+
+
 # F11
+
+QUEUES: dict[str, Callable[[], Any]] = {
+    "bulkhead": lambda: bulkhead(1, queue=5, name="line"),
+    "rate_limit": lambda: rate_limit(1, per=1000, max_wait=5000, name="line"),
+    "adaptive_limit": lambda: adaptive_limit(initial=1, queue=5, name="line"),
+}
+
+
+@pytest.fixture(params=QUEUES)
+def queueing(request: pytest.FixtureRequest) -> Any:
+    """A policy in whose queue callers wait, without a place: somebody is in."""
+    policy = QUEUES[request.param]()
+    with policy.admit():
+        yield policy
+
+
+@pytest.mark.rule("F11", "D2", "L3")
+def test_a_queue_that_the_deadline_cuts_is_the_policys_own_not_started(
+    async_world: World, queueing: Any
+) -> None:
+    """Not to be waited for, as far as anybody knows; then the limit is drawn in."""
+
+    async def scenario(w: World) -> None:
+        ran: list[int] = []
+
+        async def body() -> None:
+            ran.append(1)
+
+        async def shorten(limit: Any) -> None:
+            await w.sleep(1)
+            limit.reschedule(1.0 * w.unit)
+
+        async with anyio.create_task_group() as group:
+            with pytest.raises(DeadlineExceeded) as caught:
+                async with deadline(4000.0) as limit:
+                    group.start_soon(shorten, limit)
+                    await queueing(body)()
+        assert (caught.value.policy, caught.value.started) == ("line", False)
+        assert not ran
+        assert 1.9 <= w.now() < 400
+        assert (queueing.stats().queued, queueing.stats().rejected) == (0, 0)
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("F11", "F9", "L3")
+def test_a_queue_that_others_cancel_too_is_cancelled(async_world: World, queueing: Any) -> None:
+    async def scenario(w: World) -> None:
+        ends: list[str] = []
+        limits: list[Any] = []
+
+        async def wait() -> None:
+            try:
+                async with deadline(4000.0) as limit:
+                    limits.append(limit)
+                    await queueing(returns)()
+            except BaseException as error:
+                ends.append(type(error).__name__)
+                raise
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await w.sleep(1)
+            assert queueing.stats().queued == 1
+            limits[0].reschedule(0)
+            group.cancel_scope.cancel()
+        assert ends in (["CancelledError"], ["Cancelled"])
+        assert (queueing.stats().queued, queueing.stats().rejected) == (0, 0)
+
+    async_world.run(scenario)
+
+
+async def returns() -> str:
+    return "done"
+
+
+@pytest.mark.rule("F11", "D4", "L3", "L5")
+def test_in_a_plain_thread_a_queue_ends_at_the_deadline(queueing: Any) -> None:
+    """A rate limit knows how long the wait would be, and does not begin it."""
+
+    def wait() -> None:
+        with deadline(5):
+            queueing.call(fail)
+
+    def pass_time() -> None:
+        if queueing.kind == "rate_limit":
+            return
+        while not queueing.stats().queued:
+            threading.Event().wait(0.001)
+        time.advance(4)
+        assert queueing.stats().queued == 1
+        time.advance(1)
+
+    with virtual_time() as time:
+        refused, done = in_threads(wait, pass_time)
+    assert done is None
+    assert queueing.stats().queued == 0
+    if queueing.kind == "rate_limit":
+        assert isinstance(refused, RateLimited)
+        assert refused.reason == "rate"
+    else:
+        assert isinstance(refused, DeadlineExceeded)
+        assert (refused.policy, refused.started) == ("line", False)
+        assert queueing.stats().rejected == 0
+
+
+@pytest.mark.rule("F11", "L3")
+@pytest.mark.parametrize("colour", ["function", "block"])
+def test_sync_code_beside_a_running_loop_does_not_queue(
+    async_world: World, queueing: Any, colour: str
+) -> None:
+    async def scenario(w: World) -> None:
+        with pytest.raises(Rejected) as refused:
+            if colour == "function":
+                queueing.call(lambda: "not reached")
+            else:
+                with queueing:
+                    pytest.fail("not reached")
+        assert (refused.value.policy, refused.value.reason) == ("line", "would_block")
+        assert "line: " in str(refused.value)
+        stats = queueing.stats()
+        assert (stats.rejected, stats.queued, stats.calls) == (1, 0, 1)
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("F11")
+def test_a_cache_beside_a_running_loop_does_not_wait_for_another_threads_run(
+    async_world: World,
+) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+    kept, found = cache(1000, name="kept"), list[str]()
+
+    @kept
+    def slow(key: str) -> str:
+        if not go_on.is_set():
+            inside.set()
+            assert go_on.wait(30)
+        return key
+
+    other = threading.Thread(target=lambda: found.append(slow("k")))
+    other.start()
+    assert inside.wait(30)
+
+    async def scenario(w: World) -> None:
+        with pytest.raises(Rejected) as refused:
+            slow("k")
+        assert (refused.value.policy, refused.value.reason) == ("kept", "would_block")
+
+    try:
+        async_world.run(scenario)
+    finally:
+        go_on.set()
+        other.join()
+    assert found == ["k"]
+
+
+@pytest.mark.rule("F11", "D5")
+@pytest.mark.parametrize(
+    "kind", ["bulkhead", "rate_limit", "adaptive_limit", "hedge", "cache", "throttle", "fallback"]
+)
+def test_who_looks_at_the_deadline_does_not_begin_with_nothing_left(
+    world: World, kind: str
+) -> None:
+    """All but the throttle and the fallback, whose healthy path stays bare."""
+    makers: dict[str, Callable[[], Any]] = {
+        "bulkhead": lambda: bulkhead(1, name="p"),
+        "rate_limit": lambda: rate_limit(1, name="p"),
+        "adaptive_limit": lambda: adaptive_limit(name="p"),
+        "hedge": lambda: hedge(1, name="p"),
+        "cache": lambda: cache(1, name="p"),
+        "throttle": lambda: throttle(name="p"),
+        "fallback": lambda: fallback(default=1, name="p"),
+    }
+
+    async def scenario(w: World) -> None:
+        if kind == "hedge" and not w.is_async:
+            return  # it has no sync functions
+        policy, ran = makers[kind](), list[int]()
+        fn = policy(w.function(lambda: ran.append(1)))
+        before, refused = policy.stats(), list[DeadlineExceeded]()
+        with contextlib.suppress(DeadlineExceeded):  # of the block itself, on a loop
+            with deadline(1000.0) as limit:
+                limit.reschedule(0)
+                try:
+                    await w.call(fn)
+                    if hasattr(policy, "admit"):
+                        policy.admit().close()
+                except DeadlineExceeded as error:
+                    refused.append(error)
+                if kind in {"bulkhead", "rate_limit", "adaptive_limit"}:
+                    with pytest.raises(DeadlineExceeded):
+                        policy.admit()
+        if kind in {"throttle", "fallback"}:
+            assert (ran, refused) == ([1], [])
+        else:
+            (said,) = refused
+            assert (said.policy, said.started) == ("p", False)
+            assert not ran
+            assert policy.stats() == before
+
+    world.run(scenario)
 
 
 @pytest.mark.rule("F11", "D2")
@@ -676,6 +926,96 @@ def test_a_group_is_judged_by_its_leaves(
     world.run(scenario)
 
 
+@pytest.mark.rule("F12", "L8")
+@pytest.mark.parametrize(
+    ("what", "errors", "settings", "verdict"),
+    [row for row in LEAVES if "ignore" not in row[2]],
+    ids=[row[0] for row in LEAVES if "ignore" not in row[2]],
+)
+def test_a_throttle_judges_a_group_by_its_leaves(
+    world: World, what: str, errors: list[Exception], settings: dict[str, Any], verdict: str
+) -> None:
+    async def scenario(w: World) -> None:
+        policy, group = throttle(**settings), ExceptionGroup("group", errors)
+
+        def body() -> None:
+            raise group
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await w.call(policy(w.function(body)))
+        assert caught.value is group
+        counted = {"success": (1, 1), "failure": (1, 0), "ignored": (0, 0)}
+        assert (policy.stats().requests, policy.stats().accepts) == counted[verdict]
+
+    world.run(scenario)
+
+
+NAMED: list[tuple[str, list[Exception], Any, bool]] = [
+    ("one of several is named", [KeyError(), ValueError()], ValueError, True),
+    ("none is named", [KeyError(), KeyError()], ValueError, False),
+    ("deep inside", [ExceptionGroup("in", [ExceptionGroup("in", [OSError()])])], OSError, True),
+    ("the group type is named", [KeyError()], ExceptionGroup, True),
+    ("a predicate on a leaf", [KeyError(7), OSError()], lambda error: error.args == (7,), True),
+    ("a predicate on no leaf", [KeyError(8)], lambda error: error.args == (7,), False),
+    ("a tuple", [KeyError(8)], (OSError, lambda error: error.args == (8,)), True),
+]
+
+
+@pytest.mark.rule("F12", "C1")
+@pytest.mark.parametrize(("what", "errors", "on", "named"), NAMED, ids=[row[0] for row in NAMED])
+def test_a_fallback_is_for_a_group_one_of_whose_leaves_is_named(
+    world: World, what: str, errors: list[Exception], on: Any, named: bool
+) -> None:
+    async def scenario(w: World) -> None:
+        handed: list[BaseException] = []
+        group = ExceptionGroup("group", errors)
+
+        def body() -> None:
+            raise group
+
+        def instead(error: BaseException) -> str:
+            handed.append(error)
+            return "instead"
+
+        fn: Any = fallback(instead, on=on)(w.function(body))
+        if named:
+            assert await w.call(fn) == "instead"
+            assert handed == [group], "the group itself"
+        else:
+            with pytest.raises(ExceptionGroup) as caught:
+                await w.call(fn)
+            assert caught.value is group
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F12", "H2")
+@pytest.mark.parametrize(("what", "errors", "on", "named"), NAMED, ids=[row[0] for row in NAMED])
+def test_a_hedge_replaces_an_attempt_that_raised_a_group_one_of_whose_leaves_is_named(
+    async_world: World, what: str, errors: list[Exception], on: Any, named: bool
+) -> None:
+    async def scenario(w: World) -> None:
+        tries: list[int] = []
+        group = ExceptionGroup("group", errors)
+
+        async def body() -> str:
+            tries.append(1)
+            if len(tries) == 1:
+                raise group
+            return "second"
+
+        policy = hedge(1000, on=on)
+        if named:
+            assert await policy.call(body) == "second"
+        else:
+            with pytest.raises(ExceptionGroup) as caught:
+                await policy.call(body)
+            assert caught.value is group
+        assert len(tries) == (2 if named else 1)
+
+    async_world.run(scenario)
+
+
 @pytest.mark.rule("F12")
 def test_task_groups_raise_groups_and_they_are_retried_by_their_leaves(async_world: World) -> None:
     async def scenario(w: World) -> None:
@@ -789,6 +1129,56 @@ def test_a_predicate_of_a_retry_that_raises_leaves_the_callers_result_and_error_
 
     world.run(scenario)
     assert len(caplog.records) == 2, "once for each policy"
+
+
+@pytest.mark.rule("F12", "F8")
+def test_a_predicate_of_the_others_that_raises_is_logged_once_and_leaves_the_error_alone(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To a throttle it makes a failure; a fallback is not used, and no other attempt is made."""
+
+    async def scenario(w: World) -> None:
+        error = OSError()
+
+        def body() -> None:
+            raise error
+
+        throttled = throttle(on=broken)
+        guards: list[Any] = [throttled, fallback(default=1, on=broken)]
+        if w.is_async:
+            guards.append(hedge(1000, on=broken))
+        for number, policy in enumerate(guards, 1):
+            fn = policy(w.function(body))
+            for _ in range(3):
+                with pytest.raises(OSError) as caught:
+                    await w.call(fn)
+                assert caught.value is error
+                assert error.__context__ is None
+            assert len(caplog.records) == number
+        assert (throttled.stats().requests, throttled.stats().accepts) == (3, 0)
+
+    world.run(scenario)
+    assert {said.name for said in caplog.records} == {"resilient"}
+    assert all("broken" in said.getMessage() and said.exc_info for said in caplog.records)
+
+
+@pytest.mark.rule("F12", "F8", "C3", "C5")
+@pytest.mark.parametrize("argument", ["exists", "negative"])
+def test_a_predicate_of_a_cache_that_raises_is_logged_once_and_leaves_the_result_alone(
+    world: World, caplog: pytest.LogCaptureFixture, argument: str
+) -> None:
+    async def scenario(w: World) -> None:
+        settings: dict[str, Any] = {argument: broken, "negative_ttl": 5}
+        kept = cache(1000, **settings)
+        fn = kept(w.function(lambda key: key))
+        for key in ("a", "b", "a"):
+            assert await w.call(fn, key) == key
+        stats = kept.stats()
+        assert (stats.hits, stats.misses, stats.refused, stats.negative_hits) == (1, 2, 0, 0)
+
+    world.run(scenario)
+    assert len(caplog.records) == 1
+    assert "broken" in caplog.records[0].getMessage()
 
 
 @pytest.mark.rule("F11", "D5")

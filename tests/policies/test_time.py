@@ -8,7 +8,6 @@ import contextlib
 import gc
 import math
 import random
-import threading
 import time as real_time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,16 +22,28 @@ import trio.testing
 import resilient
 from resilient import (
     BreakerState,
+    BulkheadFull,
     CircuitOpen,
     DeadlineExceeded,
+    Overloaded,
+    RateLimited,
+    Rejected,
     RetryBudget,
+    adaptive_limit,
     backoff,
     breaker,
+    bulkhead,
+    cache,
     deadline,
+    fallback,
+    hedge,
     pipeline,
+    protect,
+    rate_limit,
     remaining,
     retry,
     singleflight,
+    throttle,
     timeout,
 )
 from resilient._runtime import clock
@@ -68,7 +79,7 @@ class Steps:
     def sleep(self, seconds: float) -> None:
         self.reading += seconds
 
-    def wait(self, event: threading.Event, until: float) -> None:
+    def wait(self, event: clock.Event, until: float) -> None:
         self.reading = until
 
 
@@ -121,6 +132,36 @@ def test_every_policy_reads_the_clock_that_is_installed_and_no_other(
             assert (limit.at, remaining()) == (5010.25, 4.0)
             steps.reading += 3.0
             assert remaining() == 1.0
+        monkeypatch.undo()
+
+
+@pytest.mark.rule("T1")
+def test_load_control_reads_the_clock_that_is_installed_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = Steps()
+    with clock.install(steps):
+        for name in READERS:
+            monkeypatch.setattr(
+                real_time, name, lambda *_: pytest.fail("somebody reads the machine's clock")
+            )
+        rate = rate_limit(1, per=3.0, max_wait=5.0)
+        assert [rate.call(lambda: steps.reading) for _ in range(2)] == [5000.25, 5003.25]
+        limited = adaptive_limit(initial=1)
+        kept = cache(5.0, jitter=0)(lambda: steps.reading)
+        first = kept()
+        for _ in range(20):
+            with limited:
+                steps.reading += 0.25
+        assert limited.stats().latency == pytest.approx(0.25)
+        assert kept() == first + 5.0, "five seconds are over"
+        throttled = throttle(minimum=1, window=5.0)
+        throttled.admit().close(ValueError())
+        assert throttled.stats().probability > 0
+        steps.reading += 5.1
+        assert throttled.stats().probability == 0
+        stack = protect("db", on=LookupError, timeout=5.0)
+        assert stack.call(lambda: "ok") == "ok"
         monkeypatch.undo()
 
 
@@ -469,6 +510,60 @@ def test_dice_of_ones_own_stay_ones_own_and_the_others_come_back_afterwards() ->
     assert common.delay(1) != random.Random(0).random()
 
 
+@pytest.mark.rule("T2", "L8", "C3")
+def test_throttles_and_caches_draw_from_the_seed_unless_they_have_dice_of_their_own() -> None:
+    def story(seed: int, rng: random.Random | None) -> list[object]:
+        with virtual_time(seed=seed) as time:
+            throttled = throttle(minimum=1, rng=rng)
+            drawn: list[object] = []
+            for _ in range(50):
+                try:
+                    throttled.admit().close(ValueError())
+                    drawn.append("passed")
+                except Overloaded:
+                    drawn.append("rejected")
+            kept = cache(10.0, jitter=0.5, rng=rng)(time.now)
+            for _ in range(100):
+                drawn.append(kept())
+                time.advance(0.7)
+            return drawn
+
+    assert story(1, None) == story(1, None)
+    assert story(1, None) != story(2, None)
+    assert story(1, random.Random(5)) == story(2, random.Random(5))
+
+
+@pytest.mark.rule("T2")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_an_hour_of_load_control_passes_at_once(world: World) -> None:
+    async def scenario(w: World) -> None:
+        rate = rate_limit(1, per=60, max_wait=3600)
+        pool = bulkhead(1, queue=5, max_wait=1800)
+        kept: Any = cache(600, jitter=0)(w.function(w.now))
+        began = w.now()
+        await w.together(*[lambda: rate.call(w.sleep, 0)] * 6)
+        assert w.now() - began == pytest.approx(300)
+        outcomes = await w.together(*[lambda: pool.call(w.sleep, 1000)] * 3)
+        assert [type(one) for one in outcomes].count(BulkheadFull) == 1, "it waited half an hour"
+        first = await kept()
+        await w.sleep(599)
+        assert await kept() == first
+        await w.sleep(1)
+        assert await kept() == first + 600
+        hedged = hedge(100, budget=None)
+        began = w.now()
+        starts: list[int] = []
+
+        async def slow_once() -> float:
+            starts.append(1)
+            await w.sleep(3600 if len(starts) == 1 else 1)
+            return w.now() - began
+
+        assert await hedged.call(slow_once) == pytest.approx(101)
+
+    world.run(scenario)
+
+
 # T2: on leaving, the clock steps back.
 
 
@@ -574,6 +669,111 @@ def test_after_leaving_a_budget_recovers_as_ever(steps: Steps) -> None:
     assert budget.left >= 3
 
 
+@pytest.mark.rule("T2", "L5")
+def test_after_leaving_a_used_up_rate_recovers_as_ever(steps: Steps) -> None:
+    plain, keyed = rate_limit(2, per=10.0), rate_limit(2, per=10.0, key="tenant")
+    with virtual_time() as time:
+        time.advance(86400)
+        plain.take(2)
+        keyed.of("a").take(2)
+    for one in (plain, keyed.of("a")):
+        with pytest.raises(RateLimited) as refused:
+            one.take()
+        assert refused.value.retry_after is not None
+        assert 0 < refused.value.retry_after <= 5.0
+    steps.reading += 5.0
+    for one in (plain, keyed.of("a")):
+        one.take()
+        with pytest.raises(RateLimited):
+            one.take()
+
+
+@pytest.mark.rule("T2", "L8")
+def test_after_leaving_a_throttle_forgets_within_a_window(steps: Steps) -> None:
+    policy = throttle(minimum=1, window=10.0, max_reject=0.999)
+    with virtual_time() as time:
+        time.advance(86400)
+        for _ in range(50):
+            with contextlib.suppress(Overloaded):
+                policy.admit().close(ValueError())
+    assert policy.stats().probability > 0.5
+    steps.reading += 1.0
+    policy.admit().close()  # one a second passes
+    steps.reading += 10.1
+    assert policy.stats().probability == 0
+    for _ in range(20):
+        policy.admit().close()
+
+
+@pytest.mark.rule("T2", "L7")
+def test_after_leaving_an_adaptive_limit_goes_on_learning(steps: Steps) -> None:
+    policy = adaptive_limit(initial=2, algorithm="aimd")
+    with virtual_time() as time:
+        time.advance(86400)
+        for _ in range(20):
+            with policy:
+                time.advance(0.25)
+        across = policy.admit()
+        time.advance(5)
+    across.close()  # it lasted less than nothing
+    before = policy.stats()
+    assert before.latency == pytest.approx(0.25)
+    for _ in range(60):
+        calls = [policy.admit() for _ in range(policy.stats().limit)]
+        steps.reading += 0.25
+        for call in calls:
+            call.close()
+    assert policy.stats().limit > before.limit
+    assert policy.stats().latency == pytest.approx(0.25)
+
+
+@pytest.mark.rule("T2", "C3", "C4")
+def test_after_leaving_a_value_is_no_fresher_than_it_was(steps: Steps) -> None:
+    runs: list[float] = []
+    kept = cache(10.0, jitter=0, stale=10.0)
+
+    @kept
+    def look() -> int:
+        runs.append(clock.now())
+        if len(runs) > 1:
+            raise ValueError
+        return len(runs)
+
+    with virtual_time() as time:
+        time.advance(86400)
+        assert look() == 1
+        time.advance(4)
+    assert look() == 1
+    assert len(runs) == 1
+    steps.reading += 10.1
+    assert look() == 1
+    assert kept.stats().stale_served == 1, "its time is over"
+    steps.reading += 10.1
+    with pytest.raises(ValueError):
+        look()
+
+
+@pytest.mark.rule("T2", "H4")
+def test_after_leaving_a_hedge_has_learnt_no_negative_latency(steps: Steps) -> None:
+    policy = hedge("p50", budget=None)
+
+    async def quick() -> None:
+        await asyncio.sleep(0.25)
+
+    async def leave() -> None:
+        for _ in range(20):
+            await policy.call(quick)
+
+    with virtual_time() as time:
+        time.advance(86400)
+        time.run(leave)
+        assert policy.stats().after == pytest.approx(0.25, rel=0.1)
+    with virtual_time() as time:
+        time.run(leave)
+        assert policy.stats().after == pytest.approx(0.25, rel=0.1)
+    assert policy.stats().hedges <= 40
+
+
 @pytest.mark.rule("T2", "D1")
 def test_a_step_back_lets_no_new_limit_expire_and_none_last_longer(steps: Steps) -> None:
     with virtual_time() as time:
@@ -598,7 +798,42 @@ def used() -> list[Any]:
     forced.force_open()
     flight = singleflight("flight")
     flight.call(lambda: 1)
-    return [keyed, forced, used_breaker(), used_retry(), used_timeout(), flight]
+    return [keyed, forced, used_breaker(), used_retry(), used_timeout(), flight, *used_load()]
+
+
+def used_load() -> list[Any]:
+    """One of each policy of load control and protection, full, with what it can count."""
+    ones = new_load()
+    pool, rate, limited, throttled, hedged, helped, kept, keyed = ones
+    pool.resize(1)
+    rate.take(2)
+    for policy in (pool, limited):
+        with policy, pytest.raises(Rejected):
+            policy.admit()
+    with pytest.raises(RateLimited):
+        rate.take()
+    for _ in range(3):
+        with contextlib.suppress(Overloaded):
+            throttled.of("a").admit().close(ValueError())
+    asyncio.run(hedged.call(main_at_once))
+    assert helped.call(fail) == 1
+    look = kept(lambda: 1)
+    assert look() + look() == 2
+    keyed.of("a").resize(9)
+    keyed.of("a").admit().close()
+    return ones
+
+
+async def main_at_once() -> None: ...
+
+
+def new_load() -> list[Any]:
+    return [
+        bulkhead(2, name="pool"), rate_limit(2, per=1000, name="rate"),
+        adaptive_limit(initial=1, name="limited"), throttle(minimum=1, key="k", name="throttled"),
+        hedge("p95", name="hedged"), fallback(default=1, name="helped"), cache(9, name="kept"),
+        bulkhead(2, key="k", name="keyed"),
+    ]  # fmt: skip
 
 
 def used_breaker() -> Any:
@@ -627,6 +862,7 @@ def new() -> list[Any]:
     return [
         breaker("keyed", key="tenant"), breaker("forced"), breaker("used", consecutive_failures=2),
         retry("retry", on=ValueError), timeout(1000, name="timeout"), singleflight("flight"),
+        *new_load(),
     ]  # fmt: skip
 
 
@@ -643,7 +879,7 @@ def test_every_living_policy_starts_as_new_and_is_left_as_new(how: Callable[[], 
         assert policies[0].keys() == []
         inside = used()
         for policy in policies:
-            if policy.kind in {"retry", "timeout", "singleflight"}:
+            if policy.kind in {"retry", "timeout", "singleflight", "fallback", "cache"}:
                 policy.call(lambda: 1)
     assert [policy.stats() for policy in (*policies, *inside)] == as_new * 2
 
@@ -720,6 +956,118 @@ def test_a_call_under_way_when_a_policy_is_renewed_counts_nothing_any_more() -> 
     for one in (policy, keyed):
         stats = one.stats()
         assert (stats.calls, stats.ignored, stats.in_flight) == (0, 0, 0)
+
+
+@pytest.mark.rule("T3")
+def test_a_place_held_when_its_policy_is_renewed_counts_nothing_any_more() -> None:
+    policies: list[Any] = [
+        bulkhead(1), adaptive_limit(initial=1), throttle(minimum=1),
+        bulkhead(1, key="k").of("a"), throttle(minimum=1, key="k").of("a"),
+    ]  # fmt: skip
+    calls = [policy.admit() for policy in policies]
+    with fresh():
+        for policy in policies:
+            policy.admit().close()  # there is room
+        for call in calls:
+            call.close(ValueError())
+        for policy in policies:
+            stats = policy.stats()
+            counted = stats.requests if policy.kind == "throttle" else stats.calls
+            assert (counted, getattr(stats, "in_flight", 0)) == (1, 0)
+            assert getattr(stats, "accepts", 1) == 1
+        calls = [policy.admit() for policy in policies]
+    del calls, call
+    gc.collect()
+    for policy in policies:
+        stats = policy.stats()
+        counted = stats.requests if policy.kind == "throttle" else stats.calls
+        assert (counted, getattr(stats, "in_flight", 0)) == (0, 0)
+
+
+@pytest.mark.rule("T3", "L1", "L6")
+@pytest.mark.parametrize("kind", ["bulkhead", "adaptive_limit", "rate_limit"])
+def test_those_who_wait_when_their_policy_is_renewed_are_served(
+    async_world: World, kind: str
+) -> None:
+    async def scenario(w: World) -> None:
+        makers: dict[str, Callable[[], Any]] = {
+            "bulkhead": lambda: bulkhead(1, queue=5),
+            "adaptive_limit": lambda: adaptive_limit(initial=1, queue=5),
+            "rate_limit": lambda: rate_limit(1, per=0.5 * w.unit, max_wait=100.0),
+        }
+        policy = makers[kind]()
+        ran: list[int] = []
+
+        async def body(number: int) -> None:
+            ran.append(number)
+            await w.sleep(0.3)
+
+        async def renewed() -> None:
+            await w.sleep(0.1)
+            assert queued(policy) == 2
+            with fresh():
+                assert queued(policy) == 0
+
+        await w.together(*(lambda n=n: policy.call(body, n) for n in range(3)), renewed)
+        assert sorted(ran) == [0, 1, 2]
+        assert queued(policy) == 0
+
+    async_world.run(scenario)
+
+
+def queued(policy: Any) -> int:
+    return policy.stats().queued  # type: ignore[no-any-return]  # of any kind
+
+
+@pytest.mark.rule("T3", "C6")
+def test_a_caches_run_under_way_when_it_is_renewed_serves_and_is_not_kept(
+    async_world: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        kept = cache(1000)
+        runs: list[int] = []
+
+        @kept
+        async def look() -> int:
+            runs.append(len(runs))
+            number = runs[-1]
+            await w.sleep(2)
+            return number
+
+        async def renewed() -> int:
+            await w.sleep(1)
+            with fresh():
+                pass
+            return await look()
+
+        assert await w.together(look, renewed) == [0, 1]
+        assert await look() == 1
+        assert (kept.stats().calls, kept.stats().hits, kept.stats().size) == (2, 1, 1)
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("T3")
+def test_a_hedge_starts_as_new_with_its_history_and_budget() -> None:
+    policy = hedge("p50", budget=RetryBudget(0, 0.1, 10.0))
+
+    async def quick() -> None:
+        await asyncio.sleep(0.25)
+
+    async def many() -> None:
+        for _ in range(20):
+            await policy.call(quick)
+
+    with virtual_time() as time:
+        time.run(many)
+        assert policy.stats().after is not None
+        assert policy.budget is not None
+        policy.budget.withdraw()
+        assert not policy.budget.withdraw()
+        with fresh():
+            assert policy.stats().after is None
+            assert policy.budget.withdraw()
+        assert policy.budget.withdraw()
 
 
 @pytest.mark.rule("T3")

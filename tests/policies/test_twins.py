@@ -1,17 +1,34 @@
-"""The sync and the async form of a retry are twins: the same script, dice and limit
+"""The sync and the async form of a policy are twins: the same script, dice and limit
 give the same story.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from resilient import DeadlineExceeded, RetryBudget, backoff, deadline, retry, timeout
+from resilient import (
+    CircuitOpen,
+    DeadlineExceeded,
+    RetryBudget,
+    adaptive_limit,
+    backoff,
+    breaker,
+    bulkhead,
+    cache,
+    deadline,
+    fallback,
+    protect,
+    rate_limit,
+    retry,
+    throttle,
+    timeout,
+)
 from resilient.events import Event
 from resilient.testing import record
 from tests.worlds import World, world_named
@@ -187,3 +204,102 @@ def test_a_timeout_inside_does_not_part_them(
         return tries, ends, left, policy.stats(), guard.stats()
 
     assert tale("threads") == tale("asyncio") == tale("trio")
+
+
+# Load control and protection: one caller after the other, with places held beside them.
+
+
+class NoEnd(Exception):
+    """What a call fails with."""
+
+
+acts = st.lists(
+    st.one_of(
+        st.sampled_from(["good", "bad", "none", "late", "hold", "release", "renewed"]),
+        st.floats(0.1, 6).map(lambda seconds: round(seconds, 2)),
+    ),
+    max_size=25,
+)
+
+
+def instead_of(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        raise LookupError("nor here") from None
+    return "instead"
+
+
+TWINS: dict[str, Callable[[random.Random], Any]] = {
+    "bulkhead": lambda _: bulkhead(2, name="twin"),
+    "rate_limit": lambda _: rate_limit(0.5, burst=2, max_wait=3.0, name="twin"),
+    "adaptive_limit": lambda _: adaptive_limit(initial=2, algorithm="aimd", name="twin"),
+    "throttle": lambda dice: throttle(minimum=2, window=5.0, rng=dice, name="twin"),
+    "fallback": lambda _: fallback(instead_of, on=(NoEnd, TimeoutError), name="twin"),
+    "cache": lambda dice: cache(2.0, stale=3.0, negative_ttl=1.0, rng=dice, name="twin"),
+    "protect": lambda _: protect(
+        "twin",
+        on=NoEnd,
+        timeout=3.0,
+        within=10.0,
+        breaker=breaker("twin", consecutive_failures=3, cooldown=2.0),
+        fallback=fallback(default="instead", on=CircuitOpen, name="twin"),
+    ),
+}
+"""Each soon at its limit."""
+
+
+def log(kind: str, name: str, script: list[object], seed: int) -> tuple[object, ...]:
+    """Play in the world *name*: how each act ended and when, what was told and counted."""
+    ends: list[str] = []
+    stats: list[object] = []
+
+    async def scenario(w: World) -> None:
+        policy, held = TWINS[kind](random.Random(seed)), list[Any]()
+
+        def body(act: object) -> object:
+            match act:
+                case "bad":
+                    raise NoEnd
+                case "late":
+                    raise TimeoutError
+                case "none":
+                    return None
+            return f"{act} at {w.now():.3f}"
+
+        fn = policy(w.function(body))
+        for act in script:
+            try:
+                match act:
+                    case float():
+                        await w.sleep(act)
+                    case "hold" if hasattr(policy, "admit"):
+                        held.append(policy.admit())
+                    case "release" if held:
+                        held.pop().close()
+                    case "renewed":
+                        policy.renew()
+                    case _:
+                        ends.append(repr(await w.call(fn, act)))
+            except Exception as error:
+                ends.append(f"{error!r} from {error.__cause__!r} {getattr(error, '__notes__', [])}")
+            ends.append(f"{w.now():.6f}")
+            stats.append(policy.stats())
+
+    with world_named(name) as world, record() as events:
+        world.run(scenario)
+    return ends, stats, [_words(event) for event in events]
+
+
+@pytest.mark.rule("F1", "F4", "F6", "L3", "L5", "L7", "L8", "C1", "C3", "C4", "T2")
+@pytest.mark.parametrize("kind", TWINS)
+@settings(max_examples=30)
+@given(script=acts, seed=st.integers(0, 3))
+@example(
+    script=["hold", "hold", "good", "none", "release", "bad", "late", "bad", "bad"] * 2, seed=0
+)
+@example(script=["good", "good", 2.1, "bad", "good", 0.5, "bad", "none", "none", "renewed"], seed=1)
+def test_the_twins_of_load_control_and_protection_tell_the_same_story(
+    kind: str, script: list[object], seed: int
+) -> None:
+    first, second, third = (log(kind, name, script, seed) for name in NAMES)
+    assert first == second
+    assert first == third

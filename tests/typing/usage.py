@@ -10,39 +10,76 @@ from typing import Any, Generic, TypeVar, assert_type
 import tenacity
 
 from resilient import (
+    AdaptiveLimit,
+    AdaptiveLimitStats,
     Backoff,
+    BloomFilter,
     Breaker,
     BreakerState,
     BreakerStats,
+    Bulkhead,
+    BulkheadFull,
+    BulkheadStats,
+    Cache,
+    CacheStats,
     Call,
     CircuitOpen,
     Deadline,
     DeadlineExceeded,
+    Fallback,
+    FallbackStats,
+    Hedge,
+    HedgeStats,
+    Overloaded,
     Pipeline,
     Policy,
+    Protection,
+    RateLimit,
+    RateLimited,
+    RateLimitStats,
     Rejected,
     Retry,
     RetryBudget,
     RetryStats,
     SingleFlight,
     SingleFlightStats,
+    Throttle,
+    ThrottleStats,
     Timeout,
     TimeoutStats,
+    adaptive_limit,
     backoff,
     breaker,
+    bulkhead,
+    cache,
     carry,
     current_deadline,
     deadline,
     detached,
+    fallback,
+    hedge,
     pipeline,
     policies,
     policy_of,
+    protect,
+    rate_limit,
     remaining,
     retry,
     singleflight,
+    throttle,
     timeout,
 )
-from resilient.events import Event, RetryScheduled, StateChanged, Subscription, subscribe
+from resilient.events import (
+    Event,
+    FallbackUsed,
+    HedgeLaunched,
+    LimitChanged,
+    RetryScheduled,
+    StaleServed,
+    StateChanged,
+    Subscription,
+    subscribe,
+)
 from resilient.testing import VirtualTime, fresh, record, virtual_time
 
 T = TypeVar("T")
@@ -53,6 +90,10 @@ flight = singleflight()
 stack = pipeline(again, catalogue, limit, name="catalogue")
 
 per_tenant = breaker("per tenant", key="tenant")
+pool_per_tenant = bulkhead(2, key="tenant")
+rate_per_tenant = rate_limit(2, key="tenant")
+adaptive_per_tenant = adaptive_limit(key="tenant")
+throttle_per_tenant = throttle(key="tenant")
 
 assert_type(catalogue, Breaker)
 assert_type(again, Retry)
@@ -102,6 +143,150 @@ timeout(None, name="limit")
 singleflight("prices", key="sku", copy=dict)
 assert_type(backoff(dt.timedelta(seconds=1), factor=3, max=60, jitter="equal"), Backoff)
 assert_type(backoff(1, jitter=0.2).delay(1), float)
+
+# Load control and protection.
+
+pool = bulkhead(10, queue=5, max_wait=dt.timedelta(seconds=1), name="pool")
+rate = rate_limit(100, per=60.0, burst=10, max_wait=0.5)
+adaptive = adaptive_limit(algorithm="vegas", min=2, max=50, initial=5, queue=10, priority=3)
+shedding = throttle(k=1.5, window=5, minimum=5, max_reject=0.5, on=OSError, rng=random.Random(1))
+second = hedge("p95", max=2, on=(OSError, TimeoutError), discard=lambda result: result.close())
+recommended = protect("catalogue", on=OSError, timeout=0.5, within=2.0)
+
+assert_type(pool, Bulkhead)
+assert_type(rate, RateLimit)
+assert_type(adaptive, AdaptiveLimit)
+assert_type(shedding, Throttle)
+assert_type(second, Hedge)
+assert_type(recommended, Protection)
+
+bulkhead(1, key="tenant", max_keys=10)
+rate_limit(0.5, key=lambda tenant: tenant)
+adaptive_limit(priority=lambda request, **_: request.rank, key="tenant")
+throttle(on=lambda error: True, key="tenant", name="db")
+hedge(dt.timedelta(seconds=1), budget=None)
+hedge(0.5, budget=RetryBudget(0.1))
+protect(
+    on=(OSError, lambda error: True),
+    timeout=dt.timedelta(seconds=1),
+    attempts=5,
+    breaker=breaker("db", consecutive_failures=3),
+    limit=None,
+    key="sku",
+    hedge=second,
+    fallback=fallback(default=None),
+)
+
+
+@pool
+@rate
+@adaptive
+@shedding
+@recommended
+def weigh(sku: str, /, amount: int = 1, *, unit: str = "kg") -> float:
+    return 1.0
+
+
+@pool
+@rate
+@adaptive
+@shedding
+@second
+async def weigh_async(sku: str, /, amount: int = 1, *, unit: str = "kg") -> float:
+    return 1.0
+
+
+assert_type(weigh("a", 2, unit="lb"), float)
+takes_weight: Callable[[str], float] = weigh
+
+# A fallback widens the result, and so does a cache that knows what does not exist.
+
+
+def apologise(error: Exception) -> str:
+    return "sorry"
+
+
+async def apologise_async(error: Exception) -> str:
+    return "sorry"
+
+
+helped = fallback(apologise, on=OSError, name="sorry")
+helped_async = fallback(apologise_async)
+zero = fallback(default=0.0)
+nothing = fallback(default=None)
+kept = cache(60.0, stale=10, negative_ttl=5, negative=lambda found: not found, refresh_ahead=1)
+known = cache(60.0, exists=BloomFilter(1000), key="sku", jitter=0.1, rng=random.Random(1))
+in_set = cache(dt.timedelta(seconds=1), exists={"a", "b"})
+by_predicate = cache(1, exists=lambda key: key != "no", max_size=10)
+
+assert_type(helped, Fallback[str])
+assert_type(helped_async, Fallback[str])
+assert_type(zero, Fallback[float])
+assert_type(nothing, Fallback[None])
+assert_type(known, Cache[None])
+assert_type(in_set, Cache[None])
+assert_type(by_predicate, Cache[None])
+
+
+@helped
+def stock(sku: str, /, *, shop: int = 1) -> int:
+    return 1
+
+
+@helped_async
+async def stock_async(sku: str) -> int:
+    return 1
+
+
+@zero
+def ratio(sku: str) -> float:
+    return 1.0
+
+
+@nothing
+async def seller(sku: str) -> str:
+    return "ann"
+
+
+@kept
+def colour(sku: str, /, *, shop: int = 1) -> str:
+    return "red"
+
+
+@kept
+async def colour_async(sku: str) -> str:
+    return "red"
+
+
+@known
+def size(sku: str) -> int:
+    return 1
+
+
+@known
+async def size_async(sku: str) -> int:
+    return 1
+
+
+class Shelf(Generic[T]):
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    @nothing
+    def get(self, index: int = 0) -> T:
+        return self.value
+
+    @kept
+    async def find(self, index: int = 0) -> T:
+        return self.value
+
+
+assert_type(stock("a", shop=2), int | str)
+assert_type(ratio("a"), float)
+assert_type(colour("a", shop=2), str)
+assert_type(size("a"), int | None)
+assert_type(Shelf("a").get(1), str | None)
+takes_stock: Callable[[str], int | str] = stock
 
 # Sync functions.
 
@@ -214,6 +399,23 @@ async def main() -> None:
     assert_type(await flight.do("key", add_async, 1), int)
     assert_type(await carry(add_async)(1, b=2), int)
 
+    assert_type(await weigh_async("a", 2, unit="lb"), float)
+    assert_type(await stock_async("a"), int | str)
+    assert_type(await seller("a"), str | None)
+    assert_type(await colour_async("a"), str)
+    assert_type(await size_async("a"), int | None)
+    assert_type(await Shelf("a").find(1), str)
+    assert_type(await pool.call(add_async, 1, b=2), int)
+    assert_type(await second.call(add_async, 1, b=2), int)
+    assert_type(await helped.call(add_async, 1, b=2), int | str)
+    assert_type(await kept.call(add_async, 1, b=2), int)
+    assert_type(await in_set.call(add_async, 1), int | None)
+    for policy in (pool, rate, adaptive, shedding):
+        async with policy as call:
+            assert_type(call, Call)
+    async with rate_per_tenant.of("a") as call:
+        assert_type(call, Call)
+
     async with catalogue as call:
         assert_type(call, Call)
     async with catalogue.admit() as call:
@@ -281,10 +483,51 @@ assert_type(policy_of(price), Policy | None)
 assert_type(catalogue.name, str)
 gave_up: Mapping[Any, int] = again.stats().gave_up
 
+assert_type(pool.stats(), BulkheadStats)
+assert_type(pool.stats().limit, int)
+assert_type(pool.resize(5), None)
+assert_type(pool_per_tenant.of("a").stats(), BulkheadStats)
+assert_type(pool_per_tenant.of("a").resize(5), None)
+assert_type(pool_per_tenant.of("a").call(add, 1), int)
+assert_type(pool_per_tenant.keys(), list[Hashable])
+assert_type(rate.stats(), RateLimitStats)
+assert_type(rate.take(2), None)
+assert_type(rate_per_tenant.of("a").take(), None)
+assert_type(rate_per_tenant.of("a").stats().queued, int)
+assert_type(rate_per_tenant.of("a").admit(), Call)
+assert_type(adaptive.stats(), AdaptiveLimitStats)
+assert_type(adaptive.stats().latency, float | None)
+assert_type(adaptive_per_tenant.of("a").stats(), AdaptiveLimitStats)
+assert_type(shedding.stats(), ThrottleStats)
+assert_type(shedding.stats().probability, float)
+assert_type(throttle_per_tenant.of("a").stats(), ThrottleStats)
+assert_type(second.stats(), HedgeStats)
+assert_type(second.stats().after, float | None)
+assert_type(helped.stats(), FallbackStats)
+assert_type(kept.stats(), CacheStats)
+assert_type(kept.invalidate(kept.key_of(colour, "a")), None)
+assert_type(kept.clear(), None)
+assert_type(pool.call(add, 1, b=2), int)
+assert_type(helped.call(add, 1, b=2), int | str)
+assert_type(kept.call(add, 1, b=2), int)
+assert_type(in_set.call(add, 1), int | None)
+assert_type(recommended.call(add, 1, b=2), int)
+
+# A protection has its parts as attributes.
+
+assert_type(recommended.breaker, Breaker | None)
+assert_type(recommended.retry, Retry)
+assert_type(recommended.limit, AdaptiveLimit | None)
+assert_type(recommended.timeout, Timeout)
+assert_type(recommended.hedge, Hedge | None)
+assert_type(recommended.fallback, Fallback[Any] | None)
+assert_type(recommended.stats(), tuple[object, ...])
+
 # Every policy is a Policy, and can be passed on.
 
 everything: list[Policy] = [catalogue, per_tenant.of("a"), again, limit, flight, stack]
-nested: Pipeline = pipeline(pipeline(again), *everything)
+everything += [pool, pool_per_tenant.of("a"), rate, adaptive, shedding, recommended]
+nested: Pipeline = pipeline(pipeline(again), *everything, second)
 for one in everything:
     assert_type(one.call(add, 1), int)
     assert_type(one.name, str)
@@ -307,6 +550,8 @@ assert_type(carried(1, b=2), int)
 
 try:
     price("a")
+except (BulkheadFull, RateLimited, Overloaded) as rejected:
+    assert_type(rejected.retry_after, float | None)
 except CircuitOpen as rejected:
     assert_type(rejected.retry_after, float | None)
     assert_type(rejected.policy, str)
@@ -325,12 +570,29 @@ def listen(event: Event) -> None:
         assert_type(event.new, BreakerState)
 
 
+def hear_load(event: Event) -> None:
+    match event:
+        case LimitChanged():
+            assert_type(event.old, int)
+            assert_type(event.new, int)
+        case HedgeLaunched():
+            assert_type(event.attempt, int)
+            assert_type(event.waited, float)
+        case FallbackUsed():
+            assert_type(event.error, BaseException)
+        case StaleServed():
+            assert_type(event.age, float)
+        case _:
+            assert_type(event.kind, str)
+
+
 def hear_retries(event: RetryScheduled) -> None:
     assert_type(event.error, BaseException | None)
 
 
 assert_type(subscribe(listen), Subscription)
 subscribe(hear_retries, RetryScheduled).close()
+subscribe(hear_load, LimitChanged, HedgeLaunched, FallbackUsed, StaleServed).close()
 with subscribe(listen, StateChanged) as subscription:
     assert_type(subscription, Subscription)
 with record(StateChanged) as moves:

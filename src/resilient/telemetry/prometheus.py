@@ -1,9 +1,10 @@
 """Metrics for Prometheus, pulled from what the policies counted anyway.
 
 ``register()`` adds one collector over `resilient.policies`. A scrape reads totals; the calls
-do not notice. Policies of one kind and name are added up, a breaker's state is the worst of
-theirs, keyed policies export their totals, and a policy that is gone leaves the scrape:
-so the number of series is bounded by the names in the program.
+do not notice. Policies of one kind and name are added up, of what can't be (a breaker's state, a
+latency) the worst is shown, keyed policies export their totals, and a policy that is gone leaves
+the scrape: so the number of series is bounded by the names in the program. A pipeline has no
+metrics of its own: its policies are there themselves.
 
 Needs the extra ``prometheus``.
 """
@@ -11,13 +12,27 @@ Needs the extra ``prometheus``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from prometheus_client.core import REGISTRY, CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from resilient import Breaker, BreakerState, Retry, SingleFlight, Timeout, policies
+from resilient import (
+    AdaptiveLimit,
+    Breaker,
+    BreakerState,
+    Bulkhead,
+    Cache,
+    Fallback,
+    Hedge,
+    RateLimit,
+    Retry,
+    SingleFlight,
+    Throttle,
+    Timeout,
+    policies,
+)
 from resilient._core.retry import REASONS
 from resilient._policies.breaker.shell import WORST
 from resilient._policies.deadline.block import expired_blocks
@@ -25,6 +40,9 @@ from resilient._runtime.locks import new_lock
 
 T = TypeVar("T")
 OUTCOMES: Final = ("success", "failure", "ignored")
+FOUND: Final = {
+    "hit": "hits", "negative_hit": "negative_hits", "miss": "misses", "refused": "refused"
+}  # fmt: skip
 REJECTING: Final = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN)
 _one_scrape = new_lock()
 
@@ -45,17 +63,13 @@ class PolicyCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment."""
-        yield from _breakers(_by_name(Breaker))
-        yield from _retries(_by_name(Retry))
-        yield from _timeouts(_by_name(Timeout))
-        yield from _flights(_by_name(SingleFlight))
+        for kind, metrics in EXPORTED.items():
+            yield from metrics(_by_name(kind))
 
     def describe(self) -> Iterable[Metric]:
         """The metrics without samples: lets a registry find a second registration."""
-        yield from _breakers({})
-        yield from _retries({})
-        yield from _timeouts({})
-        yield from _flights({})
+        for metrics in EXPORTED.values():
+            yield from metrics({})
 
 
 def _by_name(kind: type[T]) -> dict[str, list[T]]:
@@ -128,32 +142,162 @@ def _retries(named: dict[str, list[Retry]]) -> Iterator[Metric]:
     yield from (calls, retries, recovered, gave_up)
 
 
+# The others: a row for each metric, and how it is read off the stats of those of one name.
+
+Family = CounterMetricFamily | GaugeMetricFamily
+Read = Callable[[list[Any]], float | None]
+
+
+def _rows(named: Mapping[str, list[Any]], *rows: tuple[Family, Read]) -> Iterator[Metric]:
+    """The metrics of *rows*. What is ``None`` is not known yet, and has no sample."""
+    for name, group in named.items():
+        stats = [one.stats() for one in group]
+        for metric, read in rows:
+            value = read(stats)
+            if value is not None:
+                metric.add_metric((name,), value)
+    for metric, _ in rows:
+        yield metric
+
+
+def _sum(field: str) -> Read:
+    return lambda stats: sum(getattr(one, field) for one in stats)
+
+
+def _highest(field: str) -> Read:
+    def read(stats: list[Any]) -> float | None:
+        known = [value for one in stats if (value := getattr(one, field)) is not None]
+        return max(known, default=None)
+
+    return read
+
+
 def _timeouts(named: dict[str, list[Timeout]]) -> Iterator[Metric]:
     blocks = CounterMetricFamily(
         "resilient_deadline_expired_blocks", "Blocks of deadline() that were cut short."
     )
     with _one_scrape:
         blocks.add_metric((), expired_blocks.read())
-    calls = _counter("timeout_calls", "Calls under a timeout.")
-    expired = _counter("timeout_expired_calls", "Calls that were cut short.")
-    not_started = _counter("timeout_not_started_calls", "Calls that had no time left to begin.")
-    for name, group in named.items():
-        stats = [one.stats() for one in group]
-        calls.add_metric((name,), sum(s.calls for s in stats))
-        expired.add_metric((name,), sum(s.expired for s in stats))
-        not_started.add_metric((name,), sum(s.not_started for s in stats))
-    yield from (blocks, calls, expired, not_started)
+    yield blocks
+    unstarted = _counter("timeout_not_started_calls", "Calls that had no time left to begin.")
+    yield from _rows(
+        named,
+        (_counter("timeout_calls", "Calls under a timeout."), _sum("calls")),
+        (_counter("timeout_expired_calls", "Calls that were cut short."), _sum("expired")),
+        (unstarted, _sum("not_started")),
+    )
 
 
 def _flights(named: dict[str, list[SingleFlight]]) -> Iterator[Metric]:
-    calls = _counter("singleflight_calls", "Calls, whether they ran or joined a run.")
-    runs = _counter("singleflight_runs", "Runs of the function.")
     joined = _counter("singleflight_joined_calls", "Calls that waited for the run of another.")
-    in_flight = _gauge("singleflight_in_flight_runs", "Runs that have not ended.")
+    return _rows(
+        named,
+        (_counter("singleflight_calls", "Calls, whether they ran or joined a run."), _sum("calls")),
+        (_counter("singleflight_runs", "Runs of the function."), _sum("runs")),
+        (joined, _sum("joined")),
+        (_gauge("singleflight_in_flight_runs", "Runs that have not ended."), _sum("in_flight")),
+    )
+
+
+def _bulkheads(named: dict[str, list[Bulkhead]]) -> Iterator[Metric]:
+    return _rows(
+        named,
+        (_counter("bulkhead_calls", "Calls that were let through."), _sum("calls")),
+        (_counter("bulkhead_rejected_calls", "Calls that were not made."), _sum("rejected")),
+        (_gauge("bulkhead_limit", "Calls that may be under way at once."), _sum("limit")),
+        (_gauge("bulkhead_in_flight_calls", "Calls that have not ended."), _sum("in_flight")),
+        (_gauge("bulkhead_queued_calls", "Calls that wait for a place."), _sum("queued")),
+    )
+
+
+def _rate_limits(named: dict[str, list[RateLimit]]) -> Iterator[Metric]:
+    return _rows(
+        named,
+        (_counter("rate_limit_calls", "Calls that were let through."), _sum("calls")),
+        (_counter("rate_limit_rejected_calls", "Calls that were not made."), _sum("rejected")),
+        (_gauge("rate_limit_queued_calls", "Calls that wait for their turn."), _sum("queued")),
+    )
+
+
+def _adaptive_limits(named: dict[str, list[AdaptiveLimit]]) -> Iterator[Metric]:
+    smoothed = "Smoothed latency of late; of several limits or keys the highest."
+    unloaded = "What the latency is thought to be without load; of several the highest."
+    return _rows(
+        named,
+        (_counter("adaptive_limit_calls", "Calls that were let through."), _sum("calls")),
+        (_counter("adaptive_limit_rejected_calls", "Calls that were not made."), _sum("rejected")),
+        (_gauge("adaptive_limit_limit", "Calls that may be under way at once."), _sum("limit")),
+        (_gauge("adaptive_limit_in_flight_calls", "Calls that have not ended."), _sum("in_flight")),
+        (_gauge("adaptive_limit_queued_calls", "Calls that wait for a place."), _sum("queued")),
+        (_gauge("adaptive_limit_latency_seconds", smoothed), _highest("latency")),
+        (_gauge("adaptive_limit_unloaded_latency_seconds", unloaded), _highest("latency_unloaded")),
+    )
+
+
+def _throttles(named: dict[str, list[Throttle]]) -> Iterator[Metric]:
+    share = "Share of the calls that is rejected now; of several throttles or keys the highest."
+    return _rows(
+        named,
+        (_counter("throttle_requests", "Calls let through that ended."), _sum("requests")),
+        (_counter("throttle_accepts", "Requests without a failure."), _sum("accepts")),
+        (_counter("throttle_rejected_calls", "Calls that were not made."), _sum("rejected")),
+        (_gauge("throttle_rejection_ratio", share), _highest("probability")),
+    )
+
+
+def _hedges(named: dict[str, list[Hedge]]) -> Iterator[Metric]:
+    after = "When a hedge is made now, after its call began; of several the highest."
+    return _rows(
+        named,
+        (_counter("hedge_calls", "Calls, however many attempts they made."), _sum("calls")),
+        (_counter("hedge_hedges", "Attempts beside the first ones."), _sum("hedges")),
+        (_counter("hedge_won_calls", "Calls that a hedge served."), _sum("won")),
+        (_counter("hedge_no_budget_hedges", "Hedges that the budget refused."), _sum("no_budget")),
+        (_gauge("hedge_after_seconds", after), _highest("after")),
+    )
+
+
+def _fallbacks(named: dict[str, list[Fallback[Any]]]) -> Iterator[Metric]:
+    return _rows(
+        named,
+        (_counter("fallback_calls", "Calls, whether they needed it or not."), _sum("calls")),
+        (_counter("fallback_used_calls", "Calls that the fallback was asked for."), _sum("used")),
+        (_counter("fallback_failed_calls", "Of these, where it failed, too."), _sum("failed")),
+    )
+
+
+def _caches(named: dict[str, list[Cache[Any]]]) -> Iterator[Metric]:
+    calls = _counter("cache_calls", "Calls, by what they found.", "result")
     for name, group in named.items():
         stats = [one.stats() for one in group]
-        calls.add_metric((name,), sum(s.calls for s in stats))
-        runs.add_metric((name,), sum(s.runs for s in stats))
-        joined.add_metric((name,), sum(s.joined for s in stats))
-        in_flight.add_metric((name,), sum(s.in_flight for s in stats))
-    yield from (calls, runs, joined, in_flight)
+        for result, total in FOUND.items():
+            calls.add_metric((name, result), sum(getattr(s, total) for s in stats))
+    yield calls
+    yield from _rows(
+        named,
+        (
+            _counter(
+                "cache_stale_served_calls", "Misses that got an old value, as the run failed."
+            ),
+            _sum("stale_served"),
+        ),
+        (_counter("cache_refreshes", "Runs begun ahead of an entry's end."), _sum("refreshes")),
+        (_counter("cache_failed_refreshes", "Those that failed."), _sum("refresh_failed")),
+        (_counter("cache_evictions", "Entries that had to make room."), _sum("evictions")),
+        (_gauge("cache_entries", "Entries that are kept."), _sum("size")),
+    )
+
+
+EXPORTED: Final[dict[type[Any], Callable[[dict[str, list[Any]]], Iterator[Metric]]]] = {
+    Breaker: _breakers,
+    Retry: _retries,
+    Timeout: _timeouts,
+    SingleFlight: _flights,
+    Bulkhead: _bulkheads,
+    RateLimit: _rate_limits,
+    AdaptiveLimit: _adaptive_limits,
+    Throttle: _throttles,
+    Hedge: _hedges,
+    Fallback: _fallbacks,
+    Cache: _caches,
+}
