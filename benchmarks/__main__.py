@@ -34,6 +34,7 @@ IDEAS = (
 )  # fmt: skip
 SHORT = Effort(rounds=1, batch=0.0)
 FEW_CALLS = 1000
+BATCH = "of each entry in each round (default: 0.02); on a busy machine less, and more rounds"
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -41,6 +42,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="WORD", help=f"one of {', '.join(IDEAS)}, memory, "
                         "import, or a word of a case's name")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=9, help="at least 1 (default: 9)")
+    parser.add_argument("--batch", type=float, default=0.02, metavar="SECONDS", help=BATCH)
     parser.add_argument("--short", action="store_true", help="one call each, to see that all runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the bars, as SVG")
@@ -48,6 +50,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     told = parser.parse_args(words)
     if told.rounds < 1:
         parser.error(f"--rounds must be at least 1, not {told.rounds}")
+    if not told.batch > 0:
+        parser.error(f"--batch must be above 0, not {told.batch}")
     return told
 
 
@@ -59,7 +63,7 @@ def chosen(word: str | None) -> list[Case]:
 
 def measured(told: argparse.Namespace) -> Report:
     """Run what was asked for, and show each case as it is done."""
-    effort = SHORT if told.short else Effort(told.rounds)
+    effort = SHORT if told.short else Effort(told.rounds, told.batch)
     report = Report(effort.rounds)
     for case in chosen(told.only):
         if told.short and case.units > FEW_CALLS:

@@ -18,7 +18,12 @@ SHOWN = (
     ("retry, first time ok", "sync"),
     ("timeout or deadline that does not fire", "async"),
     ("single-flight, 1000 waiters, per waiter", "async"),
+    ("bulkhead free", "async"),
+    ("rate limit, permitted", "async"),
+    ("cache hit", "sync"),
+    ("cache hit", "async"),
     ("retry + breaker + timeout", "async"),
+    ("fallback + retry + breaker + bulkhead + timeout", "async"),
 )
 WIDTH, LABEL, ROW, HEAD = 900, 320, 18, 34
 OUR_COLOUR, OTHER, BY_HAND = "#1a7f5a", "#8a94a0", "#c9ced4"

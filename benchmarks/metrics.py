@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.floor import answer_async
-from benchmarks.stack import ours
+from benchmarks.stack import our_five
 from benchmarks.timing import OURS, Call, Case, Entry
 
 
@@ -13,7 +13,7 @@ def with_metrics() -> Call:
 
     from resilient.telemetry.prometheus import register
 
-    stacked = ours()
+    stacked = our_five()
     registry = CollectorRegistry()
     register(registry)
     generate_latest(registry)
@@ -24,11 +24,11 @@ def with_metrics() -> Call:
 CASES = [
     Case(
         "metrics",
-        "retry + breaker + timeout, with Prometheus metrics",
+        "fallback + retry + breaker + bulkhead + timeout, with Prometheus metrics",
         "async",
         (
             Entry("bare", lambda: answer_async, by_hand=True),
-            Entry("without", ours, by_hand=True),
+            Entry("without", our_five, by_hand=True),
             Entry(OURS, with_metrics),
         ),
     )

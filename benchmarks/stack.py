@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.floor import answer_async, bare, floor
 from benchmarks.timing import OURS, Call, Case, Entry
-from resilient import breaker, pipeline, retry, timeout
+from resilient import breaker, bulkhead, fallback, pipeline, retry, timeout
 
 
 def ours() -> Call:
@@ -19,9 +19,59 @@ def our_decorators() -> Call:
     return retry(on=ValueError)(breaker(slow=1.0)(timeout(5.0)(answer_async)))
 
 
+def our_five() -> Call:
+    stack = pipeline(
+        fallback(default=0),
+        retry(on=ValueError),
+        breaker(slow=1.0),
+        bulkhead(100, queue=100),
+        timeout(5.0),
+        name="benchmark",
+    )
+    return stack(answer_async)
+
+
+def our_five_decorators() -> Call:
+    @fallback(default=0)
+    @retry(on=ValueError)
+    @breaker(slow=1.0)
+    @bulkhead(100, queue=100)
+    @timeout(5.0)
+    async def guarded() -> int:
+        return 1
+
+    return guarded
+
+
 async def limited() -> int:
     async with asyncio.timeout(5.0):
         return await answer_async()
+
+
+def with_places(fn: Any) -> Any:
+    """What a bulkhead is without a library."""
+    places = asyncio.Semaphore(100)
+
+    async def placed() -> Any:
+        await places.acquire()
+        try:
+            return await fn()
+        finally:
+            places.release()
+
+    return placed
+
+
+def or_zero(fn: Any) -> Call:
+    """What a fallback is without a library."""
+
+    async def fallen_back() -> Any:
+        try:
+            return await fn()
+        except Exception:  # what it stands for
+            return 0
+
+    return fallen_back
 
 
 def pyresilience(*, all_five: bool = False) -> Call:
@@ -43,14 +93,14 @@ def pyresilience(*, all_five: bool = False) -> Call:
 
 def hyx(*, all_five: bool = False) -> Call:
     """What can be a context manager is one: that takes less than a decorator."""
-    from hyx.bulkhead import bulkhead
+    from hyx.bulkhead import bulkhead as hyx_bulkhead
     from hyx.circuitbreaker import consecutive_breaker
-    from hyx.fallback import fallback
+    from hyx.fallback import fallback as hyx_fallback
     from hyx.retry import retry as hyx_retry
     from hyx.timeout import timeout as hyx_timeout
 
     closed = consecutive_breaker(exceptions=ValueError, failure_threshold=10)
-    free = bulkhead(max_concurrency=100, max_capacity=100)
+    free = hyx_bulkhead(max_concurrency=100, max_capacity=200)
 
     async def three() -> int:
         async with closed, hyx_timeout(5.0):
@@ -64,7 +114,7 @@ def hyx(*, all_five: bool = False) -> Call:
         return 0
 
     fn = hyx_retry(on=ValueError, attempts=2, backoff=0)(four if all_five else three)
-    return fallback(zero, on=Exception)(fn) if all_five else fn
+    return hyx_fallback(zero, on=Exception)(fn) if all_five else fn
 
 
 def aioresilience(*, all_five: bool = False) -> Call:
@@ -83,10 +133,13 @@ def aioresilience(*, all_five: bool = False) -> Call:
             retry_on_exceptions=(ValueError,),
         )
     )
-    fn = answer_async
-    if all_five:
-        fn = aio.with_bulkhead(aio.Bulkhead("benchmark", aio.BulkheadConfig(100)))(fn)
-    fn = aio.with_circuit_breaker(closed)(fn)
+    places = aio.Bulkhead("benchmark", aio.BulkheadConfig(max_concurrent=100, max_waiting=100))
+
+    async def placed() -> int:
+        async with places:  # that takes less than its decorator
+            return await answer_async()
+
+    fn = aio.with_circuit_breaker(closed)(placed if all_five else answer_async)
     if not all_five:
         return lambda: retrying.execute(fn)
     fn = aio.with_retry(retrying)(fn)
@@ -160,21 +213,31 @@ def interlock_five() -> Call:
     return lambda: pipe.call(answer_async)
 
 
-def pyfailsafe() -> Call:
+def pyfailsafe(*, all_five: bool = False) -> Call:
+    """It gives the retry and the breaker; the rest is by hand.
+
+    It has no bulkhead, and its fallback is another option to call with, not a value.
+    """
     from failsafe import CircuitBreaker, Failsafe, RetryPolicy
 
     run = Failsafe(
         retry_policy=RetryPolicy(allowed_retries=2, retriable_exceptions=[ValueError]),
         circuit_breaker=CircuitBreaker(maximum_failures=10),
     ).run
-    return lambda: run(limited)
+    if not all_five:
+        return lambda: run(limited)
+    placed = with_places(limited)
+    return or_zero(lambda: run(placed))
 
 
-def by_three() -> Call:
-    """The usual mixture."""
+def mixture(*, all_five: bool = False) -> Call:
+    """The usual one."""
     from circuitbreaker import CircuitBreaker
 
-    return _retried(CircuitBreaker(failure_threshold=10)(limited))
+    closed = CircuitBreaker(failure_threshold=10)
+    if not all_five:
+        return _retried(closed(limited))
+    return or_zero(_retried(closed(with_places(limited))))
 
 
 SHARED = "no shared deadline, no retry budget"
@@ -197,21 +260,35 @@ CASES = [
             Entry("aioresilience", aioresilience, SINGLE),
             Entry("interlock-cb", interlock, COUNTED),
             Entry("pyfailsafe + asyncio.timeout", pyfailsafe, SINGLE),
-            Entry("tenacity + circuitbreaker + asyncio.timeout", by_three, SINGLE),
+            Entry("tenacity + circuitbreaker + asyncio.timeout", mixture, SINGLE),
         ),
     ),
-    # Ours has no bulkhead and no fallback yet; the peers' figures are what it will be held against.
-    # pyfailsafe has no bulkhead; its fallback is another option to call with, not a value.
     Case(
         "stack",
         "fallback + retry + breaker + bulkhead + timeout",
         "async",
         (
+            bare("async"),
             floor("async"),
+            Entry(OURS, our_five),
+            Entry("resilient decorators", our_five_decorators, by_hand=True),
             Entry("pyresilience", lambda: pyresilience(all_five=True), OPTED),
             Entry("hyx", lambda: hyx(all_five=True), SINGLE),
             Entry("aioresilience", lambda: aioresilience(all_five=True), SINGLE),
             Entry("interlock-cb", interlock_five, COUNTED),
+            # Less than five of a library: for comparison, no peer of a stack of five.
+            Entry(
+                "pyfailsafe, three by hand",
+                lambda: pyfailsafe(all_five=True),
+                f"{SINGLE}; asyncio alone",
+                by_hand=True,
+            ),
+            Entry(
+                "tenacity + circuitbreaker, three by hand",
+                lambda: mixture(all_five=True),
+                f"{SINGLE}; asyncio alone",
+                by_hand=True,
+            ),
         ),
     ),
 ]
