@@ -6,10 +6,10 @@
 3. At most ``most`` attempts more than the first; each must be paid for, and is of use only while
    time is left (H4).
 4. Hedges are for single calls that are slow. If many are at once, the dependency is, and more calls
-   would make it slower: so at most one in ten of the calls in flight has a hedge out, but one
-   may always.
+   would make it slower: so by default at most one in ten of the calls of late is hedged, and no
+   more than two at once. A budget remembers seconds, which is too long for that.
 5. The first acceptable result wins (H1). If all fail, the first attempt's error is the call's
-   (H3).
+   (H3). An attempt that was not made, because it was rejected, is not replaced and ends nothing.
 
 J. Dean and L. A. Barroso, "The Tail at Scale" (2013).
 """
@@ -24,11 +24,25 @@ from resilient._core.histogram import Histogram
 HISTORY: Final = 20
 SOONEST: Final = 0.001
 ONE_IN: Final = 10
+AT_ONCE: Final = 2
 
 
-def too_many(out: int, in_flight: int) -> bool:
-    """Whether *out* hedges are enough for so many calls *in_flight*."""
-    return out >= max(1, in_flight // ONE_IN)
+class Share:
+    """How many hedges the calls of late have earned."""
+
+    __slots__ = ("_earned", "_seen")
+
+    def __init__(self) -> None:
+        self._earned, self._seen = AT_ONCE * ONE_IN, 0
+
+    def take(self, calls: int) -> bool:
+        """Whether one more hedge may be, now that so many *calls* were made in all."""
+        self._earned = min(AT_ONCE * ONE_IN, self._earned + calls - self._seen)
+        self._seen = calls
+        if self._earned < ONE_IN:
+            return False
+        self._earned -= ONE_IN
+        return True
 
 
 class HedgeDelay:

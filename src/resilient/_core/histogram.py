@@ -2,7 +2,7 @@
 
 1. A bucket ends five percent above its beginning; from a microsecond to a day.
 2. `quantile` is the upper end of the bucket in which it falls: never less than it truly is.
-3. Every `FULL` values all counts are halved: so old ones fade, and a change shows after a few
+3. Every `FULL` values all counts are halved: so old ones fade, and a change shows after a
    hundred calls.
 
 The idea is that of HdrHistogram (G. Tene) and of DDSketch (Masson, Rim and Lee, 2019).
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from array import array
+from itertools import accumulate
 from typing import Final
 
 GROWTH: Final = 1.05
 LEAST: Final = 1e-6
 BUCKETS: Final = 516
-FULL: Final = 1000.0
+FULL: Final = 200.0
 _PER_LOG: Final = 1 / math.log(GROWTH)
 
 
@@ -49,11 +50,6 @@ class Histogram:
 
     def quantile(self, q: float) -> float:
         """What a share *q* of the values does not exceed, in (0, 1]; there must be a value."""
-        rank, below = q * self._faded, 0.0
-        last = 0
-        for place, count in enumerate(self._counts):
-            if count:
-                below, last = below + count, place
-                if below >= rank - 1e-9:
-                    break
-        return LEAST * GROWTH**last
+        rank = max(q * self._faded - 1e-9, math.ulp(0.0))
+        place = next(place for place, upto in enumerate(accumulate(self._counts)) if upto >= rank)
+        return LEAST * GROWTH**place

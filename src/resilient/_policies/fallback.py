@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Final, Literal, TypeVar, cast, final, overload
@@ -140,8 +140,17 @@ class Fallback(Widening[T]):
 
     def _failed(self, failure: Exception, error: Exception) -> None:
         self.failed.up()
-        if failure is not error:  # else it would be its own cause
+        if not any(one is failure for one in _chain(error)):  # a handler may unwrap the error
             failure.__cause__ = error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """*error*, what it was raised from, and so on."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
 
 
 def _known(error: BaseException) -> Verdict | None:

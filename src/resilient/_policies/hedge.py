@@ -1,4 +1,8 @@
-"""Hedge: a second attempt beside one that takes too long."""
+"""Hedge: a second attempt beside one that takes too long.
+
+It is one file, though a long one: half of it is the race of one call, whose steps (launch, win,
+fail, cancel, leave) must be read beside each other.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, final
 
 from resilient._core.checks import Seconds, function, refuse, refuse_type, seconds, text, whole
-from resilient._core.hedge import HedgeDelay, too_many
-from resilient._core.matching import Judge, Verdict
+from resilient._core.hedge import HedgeDelay, Share
+from resilient._core.matching import Judge, Verdict, each
 from resilient._core.tally import Tally
 from resilient._policies.base import PolicyBase
 from resilient._policies.deadline.ambient import left_here, not_expired
@@ -24,6 +28,8 @@ from resilient._runtime.notify import predicate_failed
 from resilient._typing import ErrorSpec
 
 if TYPE_CHECKING:
+    import asyncio
+
     from anyio import Event
     from anyio.abc import TaskGroup
 
@@ -59,14 +65,15 @@ class Hedge(PolicyBase):
         delay: HedgeDelay,
         most: int,
         judge: Judge,
-        budget: RetryBudget | None,
+        budget: RetryBudget | Literal[Default.DEFAULT] | None,
         discard: Callable[[Any], object] | None,
     ) -> None:
         super().__init__(name)
         self._delay, self.most, self.judge = delay, most, judge
-        self.budget, self._discard = budget, discard
+        self.budget = RetryBudget(0.05, 0.2) if budget is DEFAULT else budget
+        self._discard = discard
         self._complained = False
-        self._in_flight = self._out = 0  # calls, and hedges, that have not ended
+        self._share = Share() if budget is DEFAULT else None
         self.calls, self.hedges, self.won, self.no_budget = Tally(), Tally(), Tally(), Tally()
         self.list_me()
 
@@ -83,6 +90,8 @@ class Hedge(PolicyBase):
             self._delay.renew()
             for total in (self.calls, self.hedges, self.won, self.no_budget):
                 total.zero()
+            if self._share is not None:
+                self._share = Share()
         if self.budget is not None:
             self.budget.renew()
 
@@ -114,24 +123,20 @@ class Hedge(PolicyBase):
         with self._lock:
             return self._delay.after()
 
-    def crowded(self) -> bool:
-        """Whether enough hedges are out: perhaps later."""
-        return too_many(self._out, self._in_flight)
-
     def may_launch(self) -> bool:
         """Whether another attempt is of use, and paid for."""
         if left_here() <= 0:
             return False
-        if self.budget is None or self.budget.withdraw():
+        if self._is_earned() and (self.budget is None or self.budget.withdraw()):
             return True
         self.no_budget.up()
         return False
 
-    def count(self, *, calls: int = 0, hedges: int = 0) -> None:
-        """So many more are in flight."""
+    def _is_earned(self) -> bool:
+        if self._share is None:
+            return True
         with self._lock:
-            self._in_flight += calls
-            self._out += hedges
+            return self._share.take(self.calls.read())
 
     def launched(self, attempt: int, waited: float) -> None:
         """Another attempt begins."""
@@ -186,34 +191,71 @@ class _Race:
         self._launched = self._running = self._failed = 0
         self._first_error: Exception | None = None
         self._last: BaseException | None = None  # what ends the call, whatever others do
+        self._exit: BaseException | None = None  # what ends it even if it has a result
+        self._cancelled: BaseException | None = None  # the caller's
         self._results: list[Any] = []  # of the winner
-        self._over = False
+        self._over = self._stopped = False
+        self._tasks: set[asyncio.Task[Any]] = set()  # of attempts, on asyncio
         self._began = clock.now()
 
     async def run(self) -> Any:
         """Let the attempts run, and hand over what came of it."""
         from anyio import create_task_group  # noqa: PLC0415  # most programs never hedge
 
-        self._policy.count(calls=1)
         try:
             async with create_task_group() as self._group:
-                self._launch()
-                await self._watch()
-                self._over = True
-                self._group.cancel_scope.cancel()
-        except BaseException:
-            self._over = True
-            for result in self._results:
-                self._policy.drop(result)
+                await self._guide()
+        except BaseException:  # the caller is cancelled while the losers end
+            self._drop()
+            if self._exit is not None:
+                self._raise()
             raise
-        finally:
-            self._policy.count(calls=-1)
-        if self._results:
+        if self._results and self._exit is None and self._cancelled is None:
             return self._results[0]
+        self._drop()
+        self._raise()
+
+    def _raise(self) -> NoReturn:
+        errors = [self._exit, self._cancelled, self._last, self._first_error]
+        self._exit = self._cancelled = self._last = self._first_error = None
         try:
-            raise self._last or self._first_error  # type: ignore[misc]  # one of them there is
+            raise next(error for error in errors if error is not None)
         finally:
-            self._last = self._first_error = None  # their tracebacks lead back to here
+            errors.clear()  # their tracebacks lead back to here
+
+    def _drop(self) -> None:
+        """Nobody wants the winner's result."""
+        while self._results:
+            self._policy.drop(self._results.pop())
+
+    async def _guide(self) -> None:
+        """Launch attempts until the call is decided, and cancel those that still run.
+
+        A cancellation is kept until they have ended: let out at once, it would make the group
+        cancel this task as well, and then a breaker inside could not tell who cancels it (B9).
+        """
+        try:
+            self._launch()
+            await self._watch()
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # raised when the group has ended
+            if loops.is_cancellation(error):
+                self._cancelled = error
+            else:
+                self._raised_at_last(error)  # a listener's exit
+        self._over = True
+        self._stop()
+
+    def _stop(self) -> None:
+        """Cancel the attempts, on asyncio as asyncio does: once, so that they can clean up."""
+        if self._is_cancelled():
+            return  # the scope around the caller is around them, too
+        self._stopped = True
+        if _asyncio_task() is None:
+            self._group.cancel_scope.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     async def _watch(self) -> None:
         """Return when the call is decided."""
@@ -222,71 +264,102 @@ class _Race:
         replaced = 0
         after = self._policy.after()
         due = math.inf if after is None else after
-        while not self._over:
+        while True:
             self._news = Event()
             with move_on_after(due) as patience:
                 await self._news.wait()
             if self._over:
                 return
-            late = patience.cancelled_caught
-            if after is not None and (late or self._failed > replaced):
-                if late and self._policy.crowded():
-                    continue
-                replaced = self._failed
-                if self._launched <= self._policy.most and self._policy.may_launch():
-                    self._launch()
-                    self._policy.launched(self._launched, clock.now() - self._began)
-                elif late:
-                    due = math.inf  # what is refused once is not asked for again
+            failed, replaced = self._failed - replaced, self._failed
+            if after is not None and failed:  # perhaps two in the same tick
+                while failed and self._beside():
+                    failed -= 1
+            elif patience.cancelled_caught and not self._beside():
+                due = math.inf  # what is refused once is not asked for again
             if not self._running:
                 return
+
+    def _beside(self) -> bool:
+        """Launch another attempt, if there may be one."""
+        if self._launched > self._policy.most or not self._policy.may_launch():
+            return False
+        self._launch()
+        self._policy.launched(self._launched, clock.now() - self._began)
+        return True
 
     def _launch(self) -> None:
         self._launched += 1
         self._running += 1
-        self._policy.count(hedges=self._launched > 1)
         self._group.start_soon(self._attempt, self._launched)
 
     async def _attempt(self, number: int) -> None:
+        """Make one; raises nothing, which would come out of the group in a group."""
+        if (task := _asyncio_task()) is not None:
+            self._tasks.add(task)
+        try:
+            if not self._over:  # else it comes too late to begin
+                await self._make(number)
+        except BaseException as error:  # noqa: BLE001  # the caller gets it
+            self._raised_at_last(error)
+        finally:
+            self._running -= 1
+            if task is not None:
+                self._tasks.discard(task)
+            self._news.set()
+
+    async def _make(self, number: int) -> None:
         try:
             result = await self._fn(*self._args, **self._kwargs)
         except Exception as error:  # noqa: BLE001  # judged; the caller gets it
             self._raised(number, error)
-        except BaseException as error:
-            if isinstance(error, GeneratorExit) or (
-                loops.is_cancellation(error) and self._is_cancelled()
-            ):
-                raise
-            self._end(error)  # raised where the caller is, and not in a group
         else:
-            if self._over:
-                self._policy.drop(result)
-            else:
-                self._over = True
-                self._results.append(result)
-                self._policy.succeeded(number, clock.now() - self._began)
-        finally:
-            self._running -= 1
-            self._policy.count(hedges=-(number > 1))
-            self._news.set()
+            self._returned(number, result)
+
+    def _returned(self, number: int, result: Any) -> None:
+        if self._over:
+            self._policy.drop(result)
+            return
+        self._over = True
+        self._results.append(result)
+        self._policy.succeeded(number, clock.now() - self._began)
 
     def _raised(self, number: int, error: Exception) -> None:
-        if self._policy.judge.error(error) is not Verdict.FAILURE:
+        verdict = self._policy.judge.error(error)
+        if verdict is Verdict.SUCCESS:
             self._end(error)
-        else:
+            return
+        if verdict is Verdict.FAILURE:
             self._failed += 1
-            if number == 1 or self._first_error is None:
-                self._first_error = error
+        if number == 1 or self._first_error is None:
+            self._first_error = error
+
+    def _raised_at_last(self, error: BaseException) -> None:
+        """*error* is no `Exception`: an exit, or a cancellation."""
+        if any(_is_exit(one) for one in each(error)):
+            self._over = True
+            if self._exit is None:
+                self._exit = error
+        elif not self._is_cancelled():  # it has cancelled itself
+            self._end(error)
 
     def _end(self, error: BaseException) -> None:
         if not self._over:
             self._over, self._last = True, error
 
     def _is_cancelled(self) -> bool:
-        """Whether somebody cancels this attempt from outside, so that it must go."""
+        """Whether the attempts are cancelled from outside: the caller will see it itself."""
         from anyio import current_effective_deadline  # noqa: PLC0415  # see above
 
-        return self._group.cancel_scope.cancel_called or current_effective_deadline() == -math.inf
+        return self._stopped or current_effective_deadline() == -math.inf
+
+
+def _asyncio_task() -> asyncio.Task[Any] | None:
+    loop = loops.running_loop()
+    return None if loop is None else loops.current_task(loop)
+
+
+def _is_exit(error: BaseException) -> bool:
+    return not isinstance(error, Exception) and not loops.is_cancellation(error)
 
 
 def hedge(
@@ -311,8 +384,9 @@ def hedge(
         max: attempts beside the first one, at least 1.
         on: which errors of an attempt are made good by another, at once; any other ends the call.
         budget: what hedges may cost all calls together; by default a
-            ``RetryBudget(ratio=0.05, per_second=0.2)`` of its own, ``None`` for none. Give the one
-            of a `retry` around it to share that.
+            ``RetryBudget(ratio=0.05, per_second=0.2)`` of its own, and of the calls of late no more
+            than one in ten, two at once: if many are slow, the dependency is. ``None`` for none.
+            Give the one of a `retry` around it to share that.
         discard: a function that gets a result which came too late, to close it.
         name: what errors, events and metrics call it; else that of the first function it decorates.
 
@@ -339,7 +413,7 @@ def hedge(
         _delay(after),
         whole("max", max),
         Judge(on, known=known, known_types=KNOWN, tell=predicate_failed, broken=Verdict.SUCCESS),
-        RetryBudget(0.05, 0.2) if budget is DEFAULT else budget,
+        budget,
         discard,
     )
 
