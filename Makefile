@@ -7,8 +7,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST ?= -q
 BENCH ?=
+OUTCOMES ?=
 
-.PHONY: demo test lint types docs mutants matrix mutate bench clean
+.PHONY: demo test lint types docs mutants matrix mutate bench outcomes clean
 
 demo: $(VENV)/installed-drill
 	@echo "== a service behind a fault proxy, three clients, and a verdict"
@@ -47,6 +48,10 @@ mutate: $(VENV)/installed-dev
 bench: $(VENV)/installed-bench
 	@echo "== what a call costs, beside every peer; takes about ten minutes"
 	$(BIN)/python -m benchmarks $(BENCH)
+
+outcomes: $(VENV)/installed-bench
+	@echo "== what users get when a dependency fails, beside every peer; takes about ten minutes"
+	$(BIN)/python -m benchmarks.outcomes $(OUTCOMES)
 
 clean:
 	rm -rf $(VENV) .venv-* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build mutants

@@ -120,7 +120,7 @@ def _protected(service: Service, fault: Fault, *, hedged: bool) -> Guarded:
         on=SAFE,
         timeout=TIMEOUT,
         key="key" if fault.keyed else None,
-        hedge=hedge("p95") if hedged else None,
+        hedge=hedge("p97") if hedged else None,
     )
     call = stack(call)
 

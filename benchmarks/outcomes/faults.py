@@ -99,7 +99,7 @@ FAULTS = (
         surge_lasts=5.0,
         users_return=3,
         total=300.0,
-        note="a user who was not served comes back some time in the next minute",
+        note="a user who was not served comes back after half a minute, on average",
     ),
     Fault(
         "restart, 10 s at 40 %",

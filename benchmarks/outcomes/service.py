@@ -60,7 +60,7 @@ class Service:
         self._room = max(1, round(QUEUE_SECONDS * shape.capacity))
         self._queue: deque[asyncio.Future[None]] = deque()
         self._busy = 0
-        self._running: set[asyncio.Future[None]] = set()
+        self._running: dict[asyncio.Future[None], None] = {}  # in the order of their beginning
         self.sent: list[float] = []  # when a call came in
         self.wasted = self.executed = 0
 
@@ -102,7 +102,7 @@ class Service:
 
     def _work(self, future: asyncio.Future[None]) -> None:
         self._busy += 1
-        self._running.add(future)
+        self._running[future] = None
         shape = self.shape
         lasts = shape.median * math.exp(self._rng.gauss(0.0, shape.spread)) * self.now_is.slower
         self._loop.call_later(lasts, self._done, future)
@@ -110,7 +110,7 @@ class Service:
     def _done(self, future: asyncio.Future[None]) -> None:
         self._busy -= 1
         self.executed += 1
-        self._running.discard(future)
+        self._running.pop(future, None)
         if future.done():
             self.wasted += 1
         else:

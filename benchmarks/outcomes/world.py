@@ -22,7 +22,7 @@ from resilient.testing import virtual_time
 
 CLIENTS = 20
 KEYS = 10
-RETURNS_WITHIN = 60.0
+COMES_BACK = 30.0  # seconds after which a user who was not served does, on average
 PATIENCE = 10.0  # seconds for which the simulation waits for the last calls
 
 
@@ -149,5 +149,5 @@ class _Play:
             call.ended = self.loop.time() - self.start
             call.good = good and call.ended - call.began <= DEADLINE + 1e-9
         if not call.good and returned < self.fault.users_return:
-            wait = self.back.uniform(0.0, RETURNS_WITHIN)
+            wait = self.back.expovariate(1 / COMES_BACK)
             self.loop.call_later(wait, self.arrive, client, key, user, returned + 1)

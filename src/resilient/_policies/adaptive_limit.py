@@ -57,7 +57,6 @@ class AdaptiveLimit(Queueing[AdaptiveLimitCore]):
     kind = "adaptive_limit"
     error = Overloaded
     reason = "limit"
-    lost_by = "shed"
 
     def __init__(
         self, name: str | None, rule: LimitRule, priority: Priority, key: Key | None, most: int
@@ -100,6 +99,10 @@ class AdaptiveLimit(Queueing[AdaptiveLimitCore]):
     def take_place(self, core: AdaptiveLimitCore, priority: float, now: float) -> Ticket | None:
         """See `Bracketing.take_place`."""
         return Ticket(core, now) if core.enter(priority, now) else None
+
+    def why_lost(self, waiter: Sleeper) -> str:
+        """See `Queueing.why_lost`; a `protect` bounds the wait."""
+        return "shed" if waiter.shed else "max_wait"
 
     def ticket(self, waiter: Sleeper) -> Ticket:
         """See `Queueing.ticket`."""
@@ -236,8 +239,8 @@ def adaptive_limit(
 
     More than that only wait at the other end, and in an overload nothing that waits is of use any
     more. The limit shrinks when calls take longer than they do without load, and grows while
-    they do not. Every five seconds without such a call it is halved for two latencies, to find out
-    what the latency without load is now.
+    they do not. After five seconds without a quick one, or the time of ten calls, it is halved for
+    two latencies, to find out what the latency without load is now.
 
     Args:
         initial: the limit to begin with, *min* to *max*.

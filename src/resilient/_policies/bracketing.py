@@ -348,8 +348,6 @@ class Queueing(Bracketing[Q]):
     """A bracketing policy in whose queue callers wait, at most ``max_wait`` seconds."""
 
     max_wait: float = math.inf
-    lost_by: ClassVar[str]
-    """The reason of a rejection after a wait."""
 
     def enter(self, key: Hashable, priority: float) -> Any:
         """Take a place for a sync call, if need be after a wait; returns its ticket."""
@@ -393,6 +391,10 @@ class Queueing(Bracketing[Q]):
         totals = self._sums(self.cores(), self._gone)
         self._start()
         self._gone = totals
+
+    def why_lost(self, waiter: Sleeper) -> str:  # noqa: ARG002  # for those who know better
+        """The reason of a rejection after a wait."""
+        return "max_wait"
 
     @abc.abstractmethod
     def ticket(self, waiter: Sleeper) -> Any:
@@ -444,7 +446,7 @@ class Queueing(Bracketing[Q]):
         now = clock.now()
         with self._lock:
             self.drain(now)
-            error = None if waiter.given else self.refuse(waiter.core, self.lost_by, now)
+            error = None if waiter.given else self.refuse(waiter.core, self.why_lost(waiter), now)
         self.after()
         if error is not None:
             self.outbox.deliver()

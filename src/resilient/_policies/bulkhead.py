@@ -47,7 +47,6 @@ class Bulkhead(Queueing[BulkheadCore]):
     kind = "bulkhead"
     error = BulkheadFull
     reason = "full"
-    lost_by = "max_wait"
 
     def __init__(  # noqa: PLR0917  # made in one place
         self, name: str | None, limit: int, room: int, max_wait: float, key: Key | None, most: int

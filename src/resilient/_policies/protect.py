@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 CONSECUTIVE: Final = 5
 """Failures in a row that open the breaker: half of what a breaker does by itself, see `protect`."""
+INITIAL: Final = 8
+"""Calls at once to begin with: what many clients may do at once is what the dependency gets."""
+QUEUE: Final = 4
+PATIENCE: Final = 1 / 6
+"""Callers that may wait for a place, and how much of the timeout: enough to even a burst out."""
 
 
 @final
@@ -87,14 +92,15 @@ def protect(
             limit for each key.
         breaker: not given, one that opens after five failures in a row, or when half of the calls
             of the last ten seconds failed; ``None`` for none.
-        limit: not given, an `adaptive_limit`; ``None`` for none.
+        limit: not given, an `adaptive_limit` that begins at 8, with a queue of 4, in which a call
+            waits for a sixth of *timeout* at most; ``None`` for none.
         hedge: for what may run twice at once and is slow now and then; async functions only.
         fallback: what to give in place of an error.
 
     Raises:
         TypeError: a part is no policy of its kind.
         CircuitOpen: from a call: the breaker is open.
-        Overloaded: from a call: the limit is reached.
+        Overloaded: from a call: the limit is reached, and no place became free in time.
         DeadlineExceeded: from a call: no time was left, or an attempt was cut short.
     """
     text("name", name, instead="@protect(on=..., timeout=...)")
@@ -112,7 +118,7 @@ def protect(
         fallback,
         retry(name, on=on, attempts=attempts, within=within, key=key),
         _breaker(name, on, key) if breaker is DEFAULT else breaker,
-        adaptive_limit(name=name, key=key) if limit is DEFAULT else limit,
+        _limit(name, key, each) if limit is DEFAULT else limit,
         hedge,
         make_timeout(each, name=name),
     )
@@ -120,6 +126,12 @@ def protect(
 
 def _breaker(name: str | None, on: ErrorSpec, key: Key | None) -> Breaker:
     return make_breaker(name, consecutive_failures=CONSECUTIVE, on=on, key=key)
+
+
+def _limit(name: str | None, key: Key | None, timeout: float) -> AdaptiveLimit:
+    limit = adaptive_limit(initial=INITIAL, queue=QUEUE, name=name, key=key)
+    limit.max_wait = timeout * PATIENCE
+    return limit
 
 
 def _check(name: str, value: object, kind: type[PolicyBase]) -> None:

@@ -180,7 +180,7 @@ class AdaptiveLimitCore:
         if latency < 0:  # the clock has stepped back meanwhile
             return
         sampler, rule = self._sampler, self._rule
-        sampler.add(latency, outcome)
+        sampler.add(latency, outcome, now)
         reading = sampler.read(now, self.latency or latency)
         if reading is None:
             return

@@ -3,13 +3,14 @@
 1. Calls that ended are summed up in a window; a limit is judged once for each, so that the
    calls of one traffic jam count once. A window ends when it holds `ENOUGH` calls, and twice
    as many as were in flight (those that end first are the short ones), and has lasted as long
-   as two calls do; or after `LONGEST`.
+   as two calls do. If they are slow to come, `ENOUGH` calls or `FEW_DROPS` will do after `LONG`,
+   and whatever there is after `LONGEST`.
 2. The latency without load is a slow mean, of the windows that are not longer than chance may
    make them. It falls faster than it rises.
 3. A mean that is never seen again may be out of date: the service has become slower, and not
-   because of us. So after `TRUSTED` seconds it is measured anew, with the limit halved until
-   the calls that began before have ended. A standing queue could never be told from a slow
-   service otherwise.
+   because of us. So after `TRUSTED` seconds, or the time of `CALLS` calls, it is measured anew,
+   with the limit halved until the calls that began before have ended. A standing queue could
+   never be told from a slow service otherwise.
 4. Calls that were cancelled or rejected are no samples; who ended in a time-out is a *drop*,
    and its time a lower bound of what it would have taken (L7).
 
@@ -24,8 +25,11 @@ from dataclasses import dataclass
 from typing import Final
 
 ENOUGH: Final = 10
-LONGEST: Final = 1.0
+LONG: Final = 1.0
+LONGEST: Final = 10.0
+FEW_DROPS: Final = 2
 TRUSTED: Final = 5.0
+CALLS: Final = 10
 FALLS: Final = 0.1
 RISES: Final = 0.02
 
@@ -66,8 +70,10 @@ class Sampler:
         self._count = self._drops = self.peak = 0
         self._sum = self._squares = 0.0
 
-    def add(self, latency: float, outcome: Outcome) -> None:
-        """One more call has ended."""
+    def add(self, latency: float, outcome: Outcome, now: float) -> None:
+        """One more call has ended. The first one's beginning is the window's."""
+        if not self._count:
+            self._since = max(self._since, now - latency)
         self._count += 1
         self._drops += outcome is Outcome.DROP
         self._sum += latency
@@ -78,12 +84,20 @@ class Sampler:
         age = now - self._since
         if age < 0:  # the clock has stepped back
             self._since, age = now, 0.0
-        full = self._count >= max(ENOUGH, 2 * self.peak) and age >= 2 * latency
-        if not self._count or not (full or age >= LONGEST):
+        if not self._count or not self._over(age, min(2 * latency, LONGEST)):
             return None
         mean = self._sum / self._count
-        spread = max(0.0, self._squares / self._count - mean * mean)
-        return Reading(mean, math.sqrt(spread / self._count), self.peak, self._drops / self._count)
+        error = mean  # of a few calls nobody knows how far they are spread
+        if self._count >= ENOUGH:
+            error = math.sqrt(max(0.0, self._squares / self._count - mean * mean) / self._count)
+        return Reading(mean, error, self.peak, self._drops / self._count)
+
+    def _over(self, age: float, two_calls: float) -> bool:
+        if self._count >= max(ENOUGH, 2 * self.peak):
+            return age >= two_calls
+        if self._count >= ENOUGH:
+            return age >= max(LONG, two_calls)
+        return age >= (LONG if self._drops >= FEW_DROPS else LONGEST)
 
 
 class Baseline:
@@ -118,7 +132,7 @@ class Baseline:
         if mean - reading.error <= known:  # else it says that there is a queue
             self.unloaded = known + (FALLS if mean < known else RISES) * (mean - known)
             self._seen_at = now
-        elif now - self._seen_at >= TRUSTED:
+        elif now - self._seen_at >= max(TRUSTED, CALLS * known):
             self._seen_at, self._probe_from = now, now + mean
         elif now < self._seen_at:  # the clock has stepped back
             self._seen_at = now
