@@ -21,13 +21,16 @@ UNCANCELLED = "nothing cancels a plain thread (D4)"
 LOOPLESS = "about timers of an event loop, and a plain thread has none"
 ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"
 """Modules imported above are not rewritten, and filterwarnings would make that an error."""
+HEDGED = "a plain thread has nothing beside it (H5)"
 REASONS: dict[tuple[str, str], str] = {
     ("F5", "*"): ONCE,
     ("F7", "*"): ONCE,
     ("T1", "*"): ONCE,
     ("R9", "threads"): UNCANCELLED,
     ("S3", "threads"): UNCANCELLED,
+    ("L6", "threads"): UNCANCELLED,
     ("D8", "threads"): LOOPLESS,
+    **{(f"H{number}", "threads"): HEDGED for number in range(1, 5)},
     ("T2", "asyncio"): "its tests run their own asyncio loop; see the last column",
     ("T2", "threads"): "its tests begin in a plain thread; see the last column",
     ("T2", "uvloop"): "uvloop has real time only",

@@ -1,6 +1,6 @@
 """What the clients put between themselves and the service.
 
-A contender is a maker: ``make(rng, service, fault)`` is the guarded call of one client, with
+A contender is a maker: ``make(service, fault)`` is the guarded call of one client, with
 policies of its own. The peers are their real code, with the settings that their documentation
 gives for such a service: three attempts, 0.3 s for each, and a breaker where they have one. They
 follow virtual time because `patched` replaces the clocks that they read: ``time.monotonic``,
@@ -15,10 +15,21 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from benchmarks.outcomes.faults import Fault
 from benchmarks.outcomes.service import DownError, Service
-from resilient import deadline, hedge, protect
+from resilient import (
+    Pipeline,
+    Protection,
+    Retry,
+    RetryBudget,
+    deadline,
+    hedge,
+    pipeline,
+    protect,
+    retry,
+)
 
 ATTEMPTS, TIMEOUT, DEADLINE = 3, 0.3, 1.0
 Guarded = Callable[[int], Awaitable[None]]
@@ -111,22 +122,44 @@ def unhedged(service: Service, fault: Fault) -> Guarded:
     return _protected(service, fault, hedged=False)
 
 
-def _protected(service: Service, fault: Fault, *, hedged: bool) -> Guarded:
+def no_breaker(service: Service, fault: Fault) -> Guarded:
+    return _protected(service, fault, hedged=fault.hedged, breaker=None)
+
+
+def no_limit(service: Service, fault: Fault) -> Guarded:
+    return _protected(service, fault, hedged=fault.hedged, limit=None)
+
+
+def one_budget(service: Service, fault: Fault) -> Guarded:
+    """Hedged everywhere, and what hedges may cost is all that retries may."""
+    budget = RetryBudget(ratio=0.05, per_second=0.2)
+    members = [
+        retry("service", on=SAFE, attempts=ATTEMPTS, budget=budget)
+        if isinstance(member, Retry)
+        else member
+        for member in _stack(fault, hedge=hedge("p97", budget=budget)).policies
+    ]
+    return _within_deadline(pipeline(*members), service)
+
+
+def _protected(service: Service, fault: Fault, *, hedged: bool, **parts: None) -> Guarded:
+    return _within_deadline(_stack(fault, hedge=hedge("p97") if hedged else None, **parts), service)
+
+
+def _stack(fault: Fault, **parts: Any) -> Protection:
+    key = "key" if fault.keyed else None
+    return protect("service", on=SAFE, timeout=TIMEOUT, key=key, **parts)
+
+
+def _within_deadline(stack: Pipeline, service: Service) -> Guarded:
     async def call(key: int) -> None:
         await service.call(key)
 
-    stack = protect(
-        "service",
-        on=SAFE,
-        timeout=TIMEOUT,
-        key="key" if fault.keyed else None,
-        hedge=hedge("p97") if hedged else None,
-    )
-    call = stack(call)
+    guarded_call = stack(call)
 
     async def guarded(key: int) -> None:
         async with deadline(DEADLINE):
-            await call(key)
+            await guarded_call(key)
 
     return guarded
 
@@ -163,7 +196,13 @@ CONTENDERS: dict[str, Maker] = {
     "protect": protected,
     "oracle": oracle,
 }
-HIDDEN: dict[str, Maker] = {"protect without hedge": unhedged}
+HIDDEN: dict[str, Maker] = {
+    "protect without hedge": unhedged,
+    "no-breaker": no_breaker,
+    "no-limit": no_limit,
+    "one-budget": one_budget,
+}
+"""Parts of `protect` left out or changed: to be asked for by name."""
 PEERS = ("tenacity", "interlock", "pyresilience", "hyx")
 
 

@@ -674,6 +674,17 @@ def test_no_hedge_without_time_left(exact: World) -> None:
     exact.run(scenario)
 
 
+@pytest.mark.rule("H4")
+def test_without_budget_there_is_no_hedge_in_any_world(async_world: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = after(w, 1, budget=RetryBudget(ratio=0, per_second=0))
+        attempts = Attempts(w, (5, ...), (1, ...))
+        assert await policy(attempts)() == "value 1"
+        assert (len(attempts.begun), policy.stats().no_budget) == (1, 1)
+
+    async_world.run(scenario)
+
+
 @pytest.mark.rule("H4", "D2")
 def test_at_the_instant_of_the_deadline_there_is_no_hedge(exact: World) -> None:
     async def scenario(w: World) -> None:

@@ -1,0 +1,211 @@
+"""Protect: the parts, their order, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from resilient import (
+    CircuitOpen,
+    DeadlineExceeded,
+    Overloaded,
+    Pipeline,
+    Protection,
+    adaptive_limit,
+    breaker,
+    deadline,
+    fallback,
+    hedge,
+    lint,
+    policy_of,
+    protect,
+)
+from resilient.testing import virtual_time
+from tests.worlds import World, world_named
+
+ON = (ConnectionError, TimeoutError)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def exact(request: pytest.FixtureRequest) -> Iterator[World]:
+    """The worlds of virtual time."""
+    with world_named(request.param) as one:
+        yield one
+
+
+def kinds(protection: Protection) -> list[str]:
+    return [policy.kind for policy in protection.policies]  # type: ignore[attr-defined]  # Guarding
+
+
+def test_the_order_is_that_of_the_page() -> None:
+    whole = protect(on=ON, timeout=0.3, hedge=hedge("p97"), fallback=fallback(default=None))
+    assert kinds(whole) == ["fallback", "retry", "breaker", "adaptive_limit", "hedge", "timeout"]
+    assert isinstance(whole, Pipeline)
+    parts = (whole.fallback, whole.retry, whole.breaker, whole.limit, whole.hedge, whole.timeout)
+    assert parts == whole.policies
+    assert lint(whole) == []
+
+
+def test_what_is_left_out_is_none() -> None:
+    plain = protect(on=ON, timeout=0.3)
+    assert kinds(plain) == ["retry", "breaker", "adaptive_limit", "timeout"]
+    assert (plain.fallback, plain.hedge) == (None, None)
+    bare = protect(on=ON, timeout=0.3, breaker=None, limit=None)
+    assert kinds(bare) == ["retry", "timeout"]
+    assert (bare.breaker, bare.limit) == (None, None)
+
+
+def test_a_part_that_is_given_is_taken_as_it_is() -> None:
+    mine = breaker("mine"), adaptive_limit(name="mine")
+    whole = protect("all", on=ON, timeout=0.3, breaker=mine[0], limit=mine[1])
+    assert (whole.breaker, whole.limit) == mine
+    assert mine[0].name == "mine"
+
+
+def test_the_name_is_that_of_all_parts_and_else_that_of_the_function() -> None:
+    assert {one.name for one in protect("prices", on=ON, timeout=0.3).policies} == {"prices"}  # type: ignore[attr-defined]  # Guarding
+    unnamed = protect(on=ON, timeout=0.3)
+
+    @unnamed
+    def price() -> None: ...
+
+    assert policy_of(price) is unnamed
+    assert {one.name for one in unnamed.policies} == {price.__qualname__}  # type: ignore[attr-defined]  # Guarding
+
+
+def test_within_may_be_the_timeout_of_a_single_attempt() -> None:
+    assert protect(on=ON, timeout=0.3, within=0.3, attempts=1).retry.within == 0.3
+
+
+def failing(error: type[Exception], counted: list[int]) -> Callable[[], Any]:
+    async def fails() -> None:
+        counted.append(1)
+        raise error("no")
+
+    return fails
+
+
+def test_five_failures_in_a_row_open_it_and_then_nothing_is_tried(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack, counted = protect(on=ON, timeout=0.3), list[int]()
+        fn = stack(failing(ConnectionError, counted))
+        for _ in range(2):
+            with pytest.raises((ConnectionError, CircuitOpen)):
+                await fn()
+        assert len(counted) == 5, "three attempts, and then two"
+        with pytest.raises(CircuitOpen):
+            await fn()
+        assert len(counted) == 5
+
+    exact.run(scenario)
+
+
+def test_what_is_not_named_is_neither_repeated_nor_a_failure(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack, counted = protect(on=ON, timeout=0.3), list[int]()
+        with pytest.raises(KeyError):
+            await stack.call(failing(KeyError, counted))
+        assert len(counted) == 1
+        assert stack.breaker is not None
+        assert stack.breaker.stats().failures == 0
+
+    exact.run(scenario)
+
+
+def test_an_attempt_that_hangs_leaves_time_for_the_next(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack, attempts = protect(on=ON, timeout=0.3), list[float]()
+
+        async def hangs_once() -> str:
+            attempts.append(w.now())
+            if len(attempts) == 1:
+                await w.sleep(1e9)
+            return "value"
+
+        async with deadline(1.0):
+            assert await stack.call(hangs_once) == "value"
+        assert stack.retry.stats().recovered == 1
+        assert stack.timeout.stats().expired == 1
+
+    exact.run(scenario)
+
+
+def test_each_key_has_a_breaker_and_a_limit_of_its_own(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack = protect(on=ON, timeout=0.3, key="shard")
+
+        @stack
+        async def read(shard: str) -> str:
+            if shard == "dead":
+                raise ConnectionError
+            return shard
+
+        for _ in range(9):
+            with pytest.raises((ConnectionError, CircuitOpen)):
+                await read("dead")
+            assert await read("alive") == "alive"
+        assert stack.breaker is not None
+        assert stack.limit is not None
+        assert sorted(map(str, stack.breaker.keys())) == ["alive", "dead"]
+        assert sorted(map(str, stack.limit.keys())) == ["alive", "dead"]
+
+    exact.run(scenario)
+
+
+def test_four_wait_for_a_place_for_a_sixth_of_the_timeout_and_no_more_are_let_wait() -> None:
+    with virtual_time() as time:
+
+        async def main() -> None:
+            stack = protect(on=ON, timeout=0.3)
+            ended: list[tuple[str, float]] = []
+
+            async def works(lasts: float) -> None:
+                await anyio.sleep(lasts)
+
+            async def call(lasts: float) -> None:
+                began = time.now()
+                try:
+                    await stack.call(works, lasts)
+                    ended.append(("served", round(time.now() - began, 3)))
+                except Overloaded as error:
+                    ended.append((error.reason, round(time.now() - began, 3)))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(call, 0.02)
+                for _ in range(7):
+                    group.start_soon(call, 0.2)
+                for _ in range(5):
+                    group.start_soon(call, 0.012)
+            assert ended == [
+                ("limit", 0.0),
+                ("served", 0.02),
+                ("served", 0.032),
+                ("served", 0.044),
+                ("max_wait", 0.05),
+                ("served", 0.056),
+                *[("served", 0.2)] * 7,
+            ]
+
+        time.run(main)
+
+
+def test_with_a_fallback_no_error_that_it_names_comes_out(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack = protect(on=ON, timeout=0.3, within=1.0, fallback=fallback(default="old"))
+        fn = stack(failing(ConnectionError, []))
+        assert [await fn() for _ in range(9)] == ["old"] * 9
+        assert stack.fallback is not None
+        assert stack.fallback.stats().used == 9
+
+    exact.run(scenario)
+
+
+def test_without_time_nothing_is_called() -> None:
+    stack, counted = protect(on=ON, timeout=0.3), list[int]()
+    with pytest.raises(DeadlineExceeded) as caught, deadline(0):
+        stack.call(counted.append, 1)
+    assert not caught.value.started
+    assert counted == []
