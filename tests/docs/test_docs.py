@@ -24,7 +24,7 @@ import types
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -197,6 +197,11 @@ ROW = re.compile(r"^\| `(?P<argument>\w+)` +\| (?P<default>.*?) +\|", re.MULTILI
 EFFECTIVE = {
     ("retry", "attempts"): "`3`",
     ("retry", "budget"): "`RetryBudget(ratio=0.2, per_second=1, ttl=10)`",
+    ("hedge", "budget"): "`RetryBudget(ratio=0.05, per_second=0.2, ttl=10)`",
+    ("fallback", "handler"): "none: exactly one of the two",
+    ("fallback", "default"): "none: exactly one of the two",
+    ("protect", "breaker"): "`breaker(consecutive_failures=5, on=on)`",
+    ("protect", "limit"): "`adaptive_limit(initial=8, queue=4)`",
 }
 """What stands behind the sentinels; a test holds it against the policies."""
 
@@ -248,6 +253,15 @@ def test_every_factory_has_its_table_of_defaults() -> None:
         "timeout",
         "singleflight",
         "pipeline",
+        "bulkhead",
+        "rate_limit",
+        "adaptive_limit",
+        "throttle",
+        "hedge",
+        "fallback",
+        "cache",
+        "BloomFilter",
+        "protect",
     }
     assert factories <= {function for _, function, _ in TABLES}
 
@@ -256,13 +270,89 @@ def test_what_stands_behind_the_sentinels() -> None:
     policy = resilient.retry(on=ValueError)
     assert f"`{policy.attempts}`" == EFFECTIVE["retry", "attempts"]
     assert f"`{resilient.RetryBudget()!r}`" == EFFECTIVE["retry", "budget"]
+    assert f"`{resilient.hedge(1).budget!r}`" == EFFECTIVE["hedge", "budget"]
+    make: Any = resilient.fallback
+    for wrong in ({}, {"handler": repr, "default": 1}):
+        with pytest.raises(TypeError, match="exactly one of them"):
+            make(**wrong)
+
+
+def evaluate(said: str, **given: object) -> object:
+    """What is made by the code that a table shows."""
+    return eval(said.strip("`"), dict(vars(resilient)), given)
+
+
+def test_the_breaker_of_protect_is_the_one_that_its_page_says() -> None:
+    by_protect = resilient.protect(on=KeyError, timeout=1).breaker
+    assert by_protect is not None
+    as_said = evaluate(EFFECTIVE["protect", "breaker"], on=KeyError)
+
+    def fails() -> None:
+        raise KeyError
+
+    def answers_with_an_error() -> None:
+        raise ValueError
+
+    for one in (by_protect, cast("resilient.Breaker", as_said)):
+        for fn in (*[fails] * 4, answers_with_an_error, *[fails] * 5):
+            assert one.state is resilient.BreakerState.CLOSED
+            with pytest.raises((KeyError, ValueError)):
+                one.call(fn)
+        assert one.state is resilient.BreakerState.OPEN
+
+
+def test_the_limit_of_protect_is_the_one_that_its_page_says() -> None:
+    by_protect = resilient.protect(on=KeyError, timeout=6).limit
+    assert by_protect is not None
+    as_said = cast("resilient.AdaptiveLimit", evaluate(EFFECTIVE["protect", "limit"]))
+
+    async def crowd(limit: resilient.AdaptiveLimit) -> list[tuple[str, int]]:
+        """How each of a crowd fared, and after how many seconds."""
+        began = asyncio.get_running_loop().time()
+
+        async def one() -> tuple[str, int]:
+            try:
+                await limit.call(asyncio.sleep, 60)
+            except resilient.Overloaded as error:
+                return error.reason, round(asyncio.get_running_loop().time() - began)
+            return "served", round(asyncio.get_running_loop().time() - began)
+
+        return await asyncio.gather(*(one() for _ in range(13)))
+
+    with virtual_time() as clock:  # in the queue of protect's one waits for a sixth of the timeout
+        assert clock.run(crowd, by_protect) == [
+            *[("served", 60)] * 8,
+            *[("max_wait", 1)] * 4,
+            ("limit", 0),
+        ]
+        assert clock.run(crowd, as_said) == [
+            *[("served", 60)] * 8,
+            *[("served", 120)] * 4,
+            ("limit", 0),
+        ]
 
 
 HEADS = ("About", "Use", "Defaults", "Events", "Errors", "States", "Anti-patterns")
 
 
 @pytest.mark.parametrize(
-    "policy", ["breaker", "retry", "deadline", "timeout", "singleflight", "pipeline"]
+    "policy",
+    [
+        "breaker",
+        "retry",
+        "deadline",
+        "timeout",
+        "singleflight",
+        "pipeline",
+        "bulkhead",
+        "rate_limit",
+        "adaptive_limit",
+        "throttle",
+        "hedge",
+        "fallback",
+        "cache",
+        "protect",
+    ],
 )
 def test_the_page_of_a_policy_has_the_seven_heads(policy: str) -> None:
     text = FENCE.sub("", (DOCS / "reference" / f"{policy}.md").read_text(encoding="utf-8"))

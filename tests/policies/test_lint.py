@@ -119,6 +119,20 @@ PAIRS = [
         ("retry 'prices'",),
     ),
     Pair(
+        "attempts-exceed-deadline",
+        lambda: pipeline(retry(on=ON, within=0.8), timeout(0.267)),
+        lambda: pipeline(retry(on=ON, within=0.8), timeout(0.266)),
+        "at most 0.266 s",
+        ("retry",),
+    ),
+    Pair(
+        "attempts-exceed-deadline",
+        lambda: pipeline(retry(on=ON, within=1.2), timeout(0.4001)),
+        lambda: pipeline(retry(on=ON, within=1.2), timeout(0.4)),  # 3 * 0.4 > 1.2 for a float
+        "at most 0.4 s",
+        ("retry",),
+    ),
+    Pair(
         "retry-around-retry",
         lambda: pipeline(retry("client", on=ON), breaker(), retry("driver", on=ON, attempts=2)),
         lambda: pipeline(breaker(), retry("driver", on=ON, attempts=2)),
@@ -222,6 +236,7 @@ def test_a_finding_reads_as_one_sentence_after_the_other() -> None:
         lambda: protect("prices", on=ON, timeout=0.3, attempts=3, within=1.0, key="item"),
         lambda: protect(on=ON, timeout=0.3, hedge=hedge("p95"), fallback=fallback(default=1)),
         lambda: protect(on=ON, timeout=0.3, breaker=None, limit=None, hedge=hedge(0.1)),
+        lambda: protect(on=ON, timeout=0.3, attempts=9),
         lambda: protect(on=ON, timeout=0.3)(sync),
         lambda: protect(on=ON, timeout=0.3)(asynchronous),
         lambda: pipeline(cache(60), protect(on=ON, timeout=0.3, hedge=hedge("p95"))),
@@ -239,14 +254,14 @@ def test_a_protection_is_one_part_of_a_larger_stack() -> None:
     outer = retry("client", on=ON)
     found = lint(pipeline(outer, protect("prices", on=ON, timeout=0.3, hedge=hedge("p95"))))
     assert rules(found) == ["retry-outside-hedge", "retry-around-retry"]
-    assert found[0].policies == ("retry 'client'", "hedge")
+    assert found[0].policies == ("retry 'client'", "hedge 'prices'")
 
 
 def test_two_protections_are_two() -> None:
     inner = protect("inner", on=ON, timeout=0.3, hedge=hedge("p95"))
     found = lint(pipeline(protect("outer", on=ON, timeout=1.0), inner))
     assert rules(found) == ["retry-outside-hedge", "retry-around-retry"]
-    assert found[0].policies == ("retry 'outer'", "hedge")
+    assert found[0].policies == ("retry 'outer'", "hedge 'inner'")
 
 
 def test_decorators_are_read_like_a_pipeline() -> None:

@@ -66,7 +66,9 @@ def test_a_part_that_is_given_is_taken_as_it_is() -> None:
 
 
 def test_the_name_is_that_of_all_parts_and_else_that_of_the_function() -> None:
-    assert {one.name for one in protect("prices", on=ON, timeout=0.3).policies} == {"prices"}  # type: ignore[attr-defined]  # Guarding
+    given = {"hedge": hedge("p97"), "fallback": fallback(default=None)}
+    named = protect("prices", on=ON, timeout=0.3, **given)  # type: ignore[arg-type]  # by kind
+    assert {one.name for one in named.policies} == {"prices"}  # type: ignore[attr-defined]  # Guarding
     unnamed = protect(on=ON, timeout=0.3)
 
     @unnamed

@@ -28,6 +28,8 @@ from resilient._runtime.decorate import is_coroutine_function
 Outer = TypeVar("Outer", bound=PolicyBase)
 Inner = TypeVar("Inner", bound=PolicyBase)
 
+CLOSE: Final = 1e-9
+"""What two products of the same figures may differ by."""
 COUNTED: Final = 1000
 """Waits of a retry that are added up one by one."""
 
@@ -121,13 +123,13 @@ def _attempts_exceed_deadline(stack: _Stack) -> Iterator[Finding]:
         each = min((inner.seconds for inner in inside), default=math.inf)
         for outer, limit in limits:
             attempts = retry.attempts
-            if attempts is not None and each <= limit < attempts * each < math.inf:
+            if attempts is not None and each <= limit * (1 + CLOSE) < attempts * each < math.inf:
                 yield Finding(
                     "attempts-exceed-deadline",
                     _called(outer, retry),
                     f"{attempts} attempts of {each:g} s take up to {attempts * each:g} s, and "
                     f"{limit:g} s are allowed: the last of them can't have its time.",
-                    f"Write a timeout of at most {limit / attempts:.3g} s, or fewer attempts.",
+                    f"Write a timeout of at most {_less(limit / attempts):g} s, or fewer attempts.",
                 )
 
 
@@ -149,7 +151,7 @@ def _retry_around_retry(stack: _Stack) -> Iterator[Finding]:
 def _breaker_inside_patient_retry(stack: _Stack) -> Iterator[Finding]:
     for retry, breaker in stack.pairs(Retry, Breaker):
         cooldown, bridged = breaker.cooldown.rule.ceiling(1), _bridged(retry)
-        if cooldown < bridged:
+        if cooldown < bridged and not stack.together(retry, breaker):
             yield Finding(
                 "breaker-inside-patient-retry",
                 _called(retry, breaker),
@@ -211,6 +213,12 @@ RULES: Final[tuple[Callable[[_Stack], Iterator[Finding]], ...]] = (
     _timeout_longer_than_enclosing,
     _timeout_on_sync,
 )
+
+
+def _less(seconds: float) -> float:
+    """*seconds* to three digits, and no more than they are."""
+    unit: float = 10.0 ** (math.floor(math.log10(seconds)) - 2)
+    return round(math.floor(seconds / unit * (1 + CLOSE)) * unit, 12)
 
 
 def _called(*policies: PolicyBase) -> tuple[str, ...]:

@@ -58,6 +58,8 @@ class Protection(Pipeline):
         self.limit, self.hedge, self.timeout = limit, hedge, timeout
         stack: tuple[Guarding | None, ...] = (fallback, retry, breaker, limit, hedge, timeout)
         super().__init__(name, tuple(policy for policy in stack if policy is not None))
+        if name is not None:
+            self.adopt(name)
 
 
 def protect(
@@ -81,8 +83,8 @@ def protect(
     "Outcomes".
 
     Args:
-        name: what errors, events and metrics call all of it; else that of the first function it
-            decorates.
+        name: what errors, events and metrics call all of it, but a part that has a name; else that
+            of the first function it decorates.
         on: which errors may be repeated, and count as failures of the dependency. There is no
             default: what is safe to repeat is your knowledge.
         timeout: seconds for each attempt. A sync function is not interrupted by it.

@@ -162,7 +162,7 @@ class Cache(Widening[T]):
 
     def guard(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard`."""
-        find, entries, used = self._finder(fn), self._entries, self._entries.move_to_end
+        find, entries, used = self._finder(fn), self._entries, self._core.order.move_to_end
         hits = self._totals["hits"].ticks
         function, plain = innermost(fn), self._settings.key is None
 
@@ -180,7 +180,7 @@ class Cache(Widening[T]):
             if now >= entry.refresh_at and self._claims(key, entry, now):
                 Fetch(self, key, fn, args, kwargs, claimed=entry).refresh()
             try:  # noqa: SIM105  # on every hit
-                used(key)
+                used(entry)
             except KeyError:  # it was dropped just now
                 pass
             if entry.negative:
@@ -192,7 +192,7 @@ class Cache(Widening[T]):
 
     def guard_async(self, fn: AnyFunction) -> AnyFunction:
         """See `PolicyBase.guard_async`."""
-        find, entries, used = self._finder(fn), self._entries, self._entries.move_to_end
+        find, entries, used = self._finder(fn), self._entries, self._core.order.move_to_end
         hits = self._totals["hits"].ticks
         function, plain = innermost(fn), self._settings.key is None
 
@@ -210,7 +210,7 @@ class Cache(Widening[T]):
             if now >= entry.refresh_at and self._claims(key, entry, now):
                 Fetch(self, key, fn, args, kwargs, claimed=entry).refresh_async()
             try:  # noqa: SIM105  # on every hit
-                used(key)
+                used(entry)
             except KeyError:  # it was dropped just now
                 pass
             if entry.negative:
