@@ -19,7 +19,13 @@ EXTRAS = (
     "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog",
 )  # fmt: skip
 HEAVY = ("tenacity", "anyio", "ssl", "multiprocessing", "unittest")
-LATE = ("asyncio", "logging", "resilient.events", "resilient.testing")
+LATE = (
+    "asyncio", "decimal", "logging", "resilient.events",
+    "resilient.testing", *(f"resilient._policies.{name}" for name in (
+        "adaptive_limit", "bulkhead", "cache", "fallback", "hedge", "lint", "protect",
+        "rate_limit", "throttle",
+    )),
+)  # fmt: skip
 
 
 def test_names_and_signatures_are_those_that_are_listed() -> None:

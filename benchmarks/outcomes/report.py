@@ -42,7 +42,7 @@ def _reached(fault: Fault, reach: Reach, group: list[Verdict]) -> str:
     held = sum(reach.held(one) for one in group)
     sign = ">=" if reach.at_least else "<="
     word = "reached" if held == len(group) else f"MISSED in {len(group) - held} of {len(group)}"
-    return f"{fault.name:24} {reach.what:34} {worst:8.4g} {sign} {reach.bound:<6g} {word}"
+    return f"{fault.name:24} {reach.what:34} {worst:9.6g} {sign} {reach.bound:<6g} {word}"
 
 
 def comparison(verdicts: Verdicts) -> str:
@@ -61,15 +61,27 @@ def comparison(verdicts: Verdicts) -> str:
     return "\n".join(lines)
 
 
+WAY_BACK = 4.0
+"""Seconds of traffic: what a breaker may cost after an outage in which nothing could be served."""
+
+
 def worlds(verdicts: Verdicts) -> str:
-    """`protect` and nothing at all, in the further worlds."""
-    lines = ["", "", "further worlds: good user calls a second, with no policy and with protect"]
+    """`protect` and nothing at all, in the further worlds.
+
+    Who has no policy is back at once from an outage that serves nobody, and a breaker only when it
+    has probed: so what is lost is told in seconds of the usual traffic.
+    """
+    title = "further worlds: good user calls a second without a policy and with protect"
+    lines = ["", "", f"{title}; seconds of traffic lost or won by it"]
     for world in WORLDS[1:]:
         groups = _groups(verdicts, world)
         for fault in dict.fromkeys(fault for fault, _ in groups):
             bare, ours = (groups[fault, name][0].goodput for name in ("none", "protect"))
-            word = "" if ours >= bare else "WORSE"
-            lines.append(f"  {world.name:18} {fault.name:24} {bare:9.1f} {ours:9.1f} {word}")
+            won = (ours - bare) * fault.total / (world.shape.capacity * fault.utilisation)
+            word = "" if won >= -WAY_BACK else "WORSE"
+            lines.append(
+                f"  {world.name:18} {fault.name:24} {bare:9.1f} {ours:9.1f} {won:+9.1f} {word}"
+            )
     return "\n".join(lines)
 
 

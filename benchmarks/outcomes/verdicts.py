@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from benchmarks.outcomes.contenders import DEADLINE
@@ -30,7 +30,7 @@ class Verdict:
     late: float  # seconds by which the latest call ended past its deadline
     good_late: float  # share of good ones in the last ten seconds of the fault
     good_others: float  # share of good ones of the living keys, during the fault
-    users_served: float
+    users_served: float  # of those who were, or have come as often as they do
     p50: float  # of the good calls of the fault
     p99: float
     wasted: float  # share of the service's work for callers who had left
@@ -46,9 +46,12 @@ def judge(run: Run) -> Verdict:
     doomed = [call.ended - call.began for call in window if not call.good]
     good = [call.ended - call.began for call in window if call.good]
     dead = _dead_keys(fault)
-    users: dict[int, bool] = defaultdict(bool)
+    served, tries = set[int](), Counter[int]()
     for call in run.calls:
-        users[call.user] |= call.good
+        tries[call.user] += 1
+        if call.good:
+            served.add(call.user)
+    lost = sum(tried > fault.users_return and user not in served for user, tried in tries.items())
     late = [call for call in window if call.began >= fault.ends - 10.0]
     return Verdict(
         contender=run.contender,
@@ -62,7 +65,7 @@ def judge(run: Run) -> Verdict:
         late=max(call.ended - call.began - DEADLINE for call in run.calls),
         good_late=_share(late),
         good_others=_share([call for call in window if call.key not in dead]),
-        users_served=sum(users.values()) / max(1, len(users)),
+        users_served=len(served) / max(1, len(served) + lost),
         p50=_quantile(good, 0.5),
         p99=_quantile(good, 0.99),
         wasted=run.wasted / max(1, run.executed),

@@ -242,6 +242,22 @@ def test_rejected_calls_are_no_samples(algorithm: str) -> None:
     assert core.limit > 20
 
 
+def test_the_latency_that_is_told_follows_the_windows_slowly() -> None:
+    core = core_of()
+    now = rounds(core, 20, 0.25, times=2)
+    assert core.latency == 0.25
+    rounds(core, 20, 0.5, now=now, times=2)
+    assert core.latency == pytest.approx(0.25 + 0.3 * 0.25)
+
+
+@pytest.mark.rule("L7")
+def test_calls_that_take_no_time_are_samples() -> None:
+    core = core_of()
+    for now in range(20):
+        end(begin(core, float(now)), float(now))
+    assert (core.latency, core.unloaded) == (0.0, 0.0)
+
+
 @pytest.mark.rule("L7")
 @pytest.mark.parametrize("algorithm", ALL)
 def test_a_limit_of_which_less_than_half_is_used_does_not_grow(algorithm: str) -> None:
@@ -345,6 +361,8 @@ def test_the_gradient_shrinks_by_the_ratio_of_the_latencies_and_grows_by_a_short
     assert gradient(16, reading(2.0), 1.0) == pytest.approx(16 + 0.3 * (8 + 2 - 16))
     assert gradient(16, reading(100.0), 1.0) == gradient(16, reading(2.0), 1.0), "at most by half"
     assert gradient(16, reading(2.0, error=0.6), 1.0) == 18, "noise alone shrinks nothing"
+    shrinks = 16 + 0.3 * (16 / 1.5 + 2 - 16)
+    assert gradient(16, reading(2.0, error=0.25), 1.0) == pytest.approx(shrinks), "two errors off"
 
 
 def test_drops_cut_the_gradient_from_what_was_in_flight() -> None:
@@ -360,8 +378,13 @@ def test_vegas_keeps_a_short_queue() -> None:
     assert step(0.9) == step(1.0) == 12, "no queue: six steps of log10(limit)"
     assert step(1.02) == 12, "two in the queue: no more than a step"
     assert step(1.04) == 2, "four"
+    assert step(1.06) == 0, "six: three steps"
     assert step(1.1) == 0, "ten"
-    assert step(1.2) == -2, "seventeen: more than six steps"
+    assert step(1.13) == 0, "twelve: six steps"
+    assert step(1.145) == -2, "thirteen: more than that"
+    assert step(1.2) == -2, "seventeen"
+    assert vegas(100, reading(0.0), 0.0) == 112, "calls that take no time"
+    assert vegas(100, reading(1.0, dropped=0.1), 1.0) == 112, "a tenth of them says nothing"
     assert vegas(100, reading(1.0, dropped=0.2), 1.0) == 98
     assert vegas(2, reading(1.0), 1.0) == 8, "a step is one at least"
 
@@ -419,6 +442,13 @@ def test_a_window_lasts_from_its_first_call_for_two_calls_or_as_long_as_is_beara
 ) -> None:
     assert sampler.read(10.0 + until - 0.001, latency) is None
     assert sampler.read(10.0 + until, latency) is not None
+
+
+def test_a_window_during_which_the_clock_steps_back_begins_anew() -> None:
+    sampler = filled(16)
+    assert sampler.read(4.0, 0.25) is None
+    assert sampler.read(4.499, 0.25) is None
+    assert sampler.read(4.5, 0.25) is not None
 
 
 def test_a_window_without_a_call_never_ends() -> None:
@@ -500,6 +530,16 @@ def test_it_is_measured_anew_after_a_while_that_slow_calls_make_longer(
     baseline.learn(reading(2 * known), after - 0.01)
     assert not baseline.probing
     baseline.learn(reading(2 * known), after)
+    assert baseline.probing
+
+
+def test_where_the_clock_steps_back_the_while_begins_anew() -> None:
+    baseline = Baseline(1000.0)
+    baseline.learn(reading(0.25), 1000.0)
+    baseline.learn(reading(0.5), 10.0)
+    baseline.learn(reading(0.5), 10.0 + TRUSTED - 0.01)
+    assert not baseline.probing
+    baseline.learn(reading(0.5), 10.0 + TRUSTED)
     assert baseline.probing
 
 
@@ -652,6 +692,10 @@ def test_a_more_important_newcomer_takes_the_place_of_the_last_of_the_least_impo
     assert not core.arrive(PriorityWaiter(2), 0.0), "those who are left are as important"
     end(ticket, 0.0, IGNORED)
     assert woken.pop().priority == 3
+
+
+def test_who_names_no_priority_has_that_of_nought() -> None:
+    assert PriorityWaiter().priority == 0
 
 
 def test_who_does_not_wait_sheds_nobody() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import pytest
 from hypothesis import settings
@@ -48,6 +49,21 @@ def taken(core: BulkheadCore) -> int:
     while core.enter():
         count += 1
     return count
+
+
+class Looked(list[None]):
+    """The free places. Where *looks* finds none, another thread comes just after."""
+
+    def __init__(self, looks: Callable[[], bool], comes: Callable[[], object]) -> None:
+        super().__init__()
+        self.looks, self.comes = looks, comes
+
+    def pop(self, index: SupportsIndex = -1, /) -> None:
+        if not self and self.looks():
+            self.looks = lambda: False
+            self.comes()
+            raise IndexError
+        super().pop(index)
 
 
 def enter_at_once(core: BulkheadCore) -> bool:
@@ -119,6 +135,7 @@ def test_a_waiter_that_goes_takes_no_place_with_it() -> None:
     assert core.enter()
     first, second, third = queued(core, 3)
     core.give_up(second)
+    core.give_up(second)
     core.leave()
     assert list(woken) == [first]
     core.leave()
@@ -145,6 +162,32 @@ def test_a_place_given_back_while_somebody_joins_the_queue_is_seen_by_one_of_the
     assert enter_at_once(core)
     leave_at_once(core, meanwhile=lambda: queued(core))
     assert (len(woken), core.in_flight(), len(core.queue)) == (1, 1, 0)
+
+
+@pytest.mark.rule("L1", "L2")
+@pytest.mark.parametrize("resized", [False, True])
+def test_who_gives_a_place_back_just_after_a_look_for_it_sees_that_it_is_wanted(
+    resized: bool,
+) -> None:
+    """The look is that of a waiter that joins the queue, or of a limit that is set anew."""
+    core, woken = core_of(1, room=1)
+    assert enter_at_once(core)
+    if resized:
+        queued(core)
+    saw = list[bool]()
+
+    def give_back() -> None:
+        core.free.append(None)
+        saw.append(core.wanted)
+
+    core.free = Looked(lambda: bool(core.queue), give_back)
+    if resized:
+        core.resize(1)
+    else:
+        queued(core)
+    assert saw == [True]
+    core.even_out()  # so it looks once more
+    assert (len(woken), core.in_flight()) == (1, 1)
 
 
 @pytest.mark.rule("L1")
@@ -174,6 +217,13 @@ def test_a_full_queue_turns_callers_away_and_so_does_one_who_can_not_wait() -> N
     assert first is not None
     assert first.given
     assert arrive(no_room) is None
+
+
+@pytest.mark.rule("L3")
+def test_who_does_not_say_otherwise_can_wait() -> None:
+    core, _ = core_of(1, room=1)
+    assert core.enter()
+    assert core.arrive(Waiter())
 
 
 # L2: another limit.

@@ -101,9 +101,9 @@ def test_the_least_recently_used_goes_first_and_is_handed_back() -> None:
     )
     assert core.keep("a", first, 0.0, 0.5) == [None]
     assert core.keep("b", second, 0.0, 0.5) == [None]
-    core.entries.move_to_end("a")  # as a hit does
+    core.order.move_to_end(core.entries["a"])  # as a hit does
     assert core.keep("c", third, 0.0, 0.5) == [None, second]
-    assert list(core.entries) == ["a", "c"]
+    assert list(core.order.values()) == ["a", "c"]
     assert core.evictions.read() == 1
 
 
@@ -113,7 +113,7 @@ def test_a_new_value_takes_the_place_of_the_old_one_and_makes_it_the_last_used()
     put(core, "b")
     new = Entry("new", negative=False)
     assert core.keep("a", new, 1.0, 0.5) == [old]
-    assert list(core.entries) == ["b", "a"]
+    assert list(core.order.values()) == ["b", "a"]
     assert core.entries["a"] is new
     assert core.evictions.read() == 0
 
@@ -319,7 +319,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert fresh is (known.entry if known and self.now < known.ends_at else None)
         assert help_ is (known.entry if known and self.now < known.stale_until else None)
         if known is not None and fresh is not None:
-            self.core.entries.move_to_end(key)
+            self.core.order.move_to_end(self.core.entries[key])
             self.known[key] = self.known.pop(key)
 
     @rule(target=claims, key=st.sampled_from(KEYS))
@@ -366,7 +366,9 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def they_agree(self) -> None:
-        assert list(self.core.entries) == list(self.known)
+        assert list(self.core.order.values()) == list(self.known)
+        assert list(self.core.order) == [self.core.entries[key] for key in self.known]
+        assert len(self.core.entries) == len(self.known)
         assert self.core.evictions.read() == self.evicted
         assert all(run.fetching.wanted == run.wanted for run in self.flying)
 

@@ -108,6 +108,29 @@ def test_renewed_it_knows_nothing() -> None:
 
 
 @pytest.mark.rule("H4")
+@pytest.mark.parametrize(("read_at", "anew_at"), [(30, 32), (32, 35), (2000, 2063)])
+def test_a_quantile_is_read_anew_when_a_sixteenth_more_has_been_seen(
+    read_at: int, anew_at: int
+) -> None:
+    """Or 63 more; until then the one that is known will do."""
+    delay = fed(*[0.01] * read_at, share=1.0)
+    known = delay.after()
+    for _ in range(anew_at - read_at - 1):
+        delay.succeeded(1.0)
+        assert delay.after() == known
+    delay.succeeded(1.0)
+    assert delay.after() != known
+
+
+@pytest.mark.rule("H4")
+def test_two_hedges_may_be_at_first_and_another_after_each_ten_calls() -> None:
+    share = Share()
+    assert [share.take(0) for _ in range(3)] == [True, True, False]
+    assert [share.take(calls) for calls in (9, 10, 19, 20, 20)] == [False, True, False, True, False]
+    assert [share.take(1000) for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.rule("H4")
 @settings(max_examples=100)
 @given(st.lists(st.integers(0, 30), max_size=50))
 def test_of_the_calls_of_late_one_in_ten_is_hedged_and_two_at_once(steps: list[int]) -> None:

@@ -77,6 +77,13 @@ def test_seen_counts_every_value_faded_or_not() -> None:
 
 
 @pytest.mark.rule("H4")
+def test_with_the_two_hundredth_value_all_counts_are_halved() -> None:
+    assert FULL == 200
+    assert of(*[0.01] * 199, 1.0).quantile(0.992) < 0.011, "one of two hundred, all halved"
+    assert of(*[0.01] * 200, 1.0).quantile(0.992) >= 1.0, "one whole one, and a hundred"
+
+
+@pytest.mark.rule("H4")
 def test_old_values_fade_so_that_a_change_shows_after_a_few_hundred() -> None:
     histogram = of(*[0.01] * 10_000)
     for _ in range(int(FULL)):

@@ -233,6 +233,13 @@ def test_no_rounding_of_a_float_makes_a_wait_too_short(start: float, step: int) 
         assert core.take(start + wait)
 
 
+@pytest.mark.rule("L5")
+def test_no_wait_is_less_than_nothing() -> None:
+    core, _ = core_of(1.0, burst=1)
+    assert core.take(0.0)
+    assert core.wait(1.0 + 1e-10) == 0.0, "its moment is a fraction of a nanosecond ago"
+
+
 @pytest.mark.rule("L5", "L6")
 def test_the_wait_counts_those_who_stand_before() -> None:
     core, _ = core_of(1.0, burst=1)
@@ -354,13 +361,21 @@ def test_a_wait_that_is_over_by_another_clock_is_over_and_is_paid_for() -> None:
 
 
 @pytest.mark.rule("T2", "L5")
-def test_a_clock_that_steps_back_a_little_stands_still() -> None:
+@pytest.mark.parametrize("back", [0.5, 1.0])
+def test_a_clock_that_steps_back_a_little_stands_still(back: float) -> None:
     core, _ = core_of(1.0, burst=2, now=100.0)
     assert core.take(100.0, 2)
-    assert core.wait(99.5) == 1.5
-    assert not core.take(99.5)
+    assert core.wait(100.0 - back) == 1.0 + back
+    assert not core.take(100.0 - back)
     assert not core.take(100.75)
     assert core.take(101.0)
+
+
+@pytest.mark.rule("T2", "L5")
+def test_a_clock_that_steps_back_before_the_first_call_stands_still_too() -> None:
+    core, _ = core_of(1.0, burst=2, now=100.0)
+    assert core.take(99.5, 2)
+    assert core.wait(100.0) == 1.0
 
 
 @pytest.mark.rule("T2", "L5")

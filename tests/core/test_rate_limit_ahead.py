@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient._core.bulkhead import Waiter
-from resilient._core.rate_limit import LEAST_AHEAD, NOTHING, RateLimitCore, RateRule
+from resilient._core.rate_limit import (
+    LEAST_AHEAD,
+    MOST_AHEAD,
+    NOTHING,
+    RateLimitCore,
+    RateRule,
+)
 
 NOW = 1000.25
 
@@ -71,6 +77,17 @@ def test_who_has_taken_a_place_and_not_said_when_counts_as_of_the_reckoning() ->
     assert core.calls.read() == 1
 
 
+@pytest.mark.rule("L5")
+@pytest.mark.parametrize(("rate", "pause"), [(3.0, 10.0), (10.0, 0.5)])
+def test_who_has_taken_a_place_counts_as_of_when_it_did(rate: float, pause: float) -> None:
+    """A bucket that is full again by then is no fuller; at a rate that is a fraction, too."""
+    core, now = core_of(rate, burst=20), NOW + pause
+    assert passes(core, NOW)
+    assert [passes(core, now) for _ in range(10)] == [True] * 10
+    core.close()
+    assert core.wait(now, 20) == pytest.approx(10 / rate)
+
+
 @pytest.mark.rule("L6")
 def test_nothing_is_given_ahead_while_somebody_waits_or_when_little_is_left() -> None:
     core = core_of(1.0, burst=LEAST_AHEAD)
@@ -84,3 +101,11 @@ def test_nothing_is_given_ahead_while_somebody_waits_or_when_little_is_left() ->
     assert core.ahead is NOTHING
     assert not passes(core, NOW + 100)
     assert core.ahead is NOTHING
+
+
+@pytest.mark.rule("L5")
+def test_no_more_is_given_ahead_than_is_soon_used_up() -> None:
+    core = core_of(1000.0)
+    assert passes(core, NOW)
+    assert len(core.ahead[1]) == MOST_AHEAD
+    assert [passes(core, NOW) for _ in range(1000)] == [True] * 999 + [False]

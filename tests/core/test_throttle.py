@@ -289,11 +289,12 @@ def test_a_clock_that_steps_back_stood_still(back: float) -> None:
 
 
 @pytest.mark.rule("L8")
-def test_readings_a_little_out_of_order_are_those_of_other_threads() -> None:
+@pytest.mark.parametrize("behind", [0.5, 1.0])
+def test_readings_a_little_out_of_order_are_those_of_other_threads(behind: float) -> None:
     core = core_of(now=100.0)
     calls(core, *[BAD] * 50, now=100.0)
     assert core.admit(101.0, 0.0)
-    core.settle(BAD, 100.5)
+    core.settle(BAD, 101.0 - behind)
     assert core.in_window(100.25) == (51, 51)
     assert not core.admit(101.75, 0.0), "less than a second after the last"
     assert core.admit(102.0, 0.0)

@@ -201,7 +201,7 @@ EFFECTIVE = {
     ("fallback", "handler"): "none: exactly one of the two",
     ("fallback", "default"): "none: exactly one of the two",
     ("protect", "breaker"): "`breaker(consecutive_failures=5, on=on)`",
-    ("protect", "limit"): "`adaptive_limit(initial=8, queue=4)`",
+    ("protect", "limit"): "`adaptive_limit(initial=5, queue=8)`",
 }
 """What stands behind the sentinels; a test holds it against the policies."""
 
@@ -302,7 +302,7 @@ def test_the_breaker_of_protect_is_the_one_that_its_page_says() -> None:
 
 
 def test_the_limit_of_protect_is_the_one_that_its_page_says() -> None:
-    by_protect = resilient.protect(on=KeyError, timeout=6).limit
+    by_protect = resilient.protect(on=KeyError, timeout=4).limit
     assert by_protect is not None
     as_said = cast("resilient.AdaptiveLimit", evaluate(EFFECTIVE["protect", "limit"]))
 
@@ -317,19 +317,17 @@ def test_the_limit_of_protect_is_the_one_that_its_page_says() -> None:
                 return error.reason, round(asyncio.get_running_loop().time() - began)
             return "served", round(asyncio.get_running_loop().time() - began)
 
-        return await asyncio.gather(*(one() for _ in range(13)))
+        return await asyncio.gather(*(one() for _ in range(14)))
 
-    with virtual_time() as clock:  # in the queue of protect's one waits for a sixth of the timeout
+    with virtual_time() as clock:  # protect's queue is for a quarter of the timeout
         assert clock.run(crowd, by_protect) == [
-            *[("served", 60)] * 8,
-            *[("max_wait", 1)] * 4,
+            *[("served", 60)] * 5,
+            *[("max_wait", 1)] * 8,
             ("limit", 0),
         ]
-        assert clock.run(crowd, as_said) == [
-            *[("served", 60)] * 8,
-            *[("served", 120)] * 4,
-            ("limit", 0),
-        ]
+        fared = clock.run(crowd, as_said)
+        assert [how for how, _ in fared] == [*["served"] * 13, "limit"]
+        assert [after for _, after in fared].count(60) == 5
 
 
 HEADS = ("About", "Use", "Defaults", "Events", "Errors", "States", "Anti-patterns")

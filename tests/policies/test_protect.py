@@ -157,7 +157,7 @@ def test_each_key_has_a_breaker_and_a_limit_of_its_own(exact: World) -> None:
     exact.run(scenario)
 
 
-def test_four_wait_for_a_place_for_a_sixth_of_the_timeout_and_no_more_are_let_wait() -> None:
+def test_eight_wait_for_a_place_for_a_quarter_of_the_timeout_and_no_more_are_let_wait() -> None:
     with virtual_time() as time:
 
         async def main() -> None:
@@ -177,18 +177,16 @@ def test_four_wait_for_a_place_for_a_sixth_of_the_timeout_and_no_more_are_let_wa
 
             async with anyio.create_task_group() as group:
                 group.start_soon(call, 0.02)
-                for _ in range(7):
+                for _ in range(4):
                     group.start_soon(call, 0.2)
-                for _ in range(5):
-                    group.start_soon(call, 0.012)
+                for _ in range(9):
+                    group.start_soon(call, 0.02)
             assert ended == [
                 ("limit", 0.0),
-                ("served", 0.02),
-                ("served", 0.032),
-                ("served", 0.044),
-                ("max_wait", 0.05),
-                ("served", 0.056),
-                *[("served", 0.2)] * 7,
+                *[("served", at) for at in (0.02, 0.04, 0.06)],
+                *[("max_wait", 0.075)] * 5,
+                ("served", 0.08),
+                *[("served", 0.2)] * 4,
             ]
 
         time.run(main)

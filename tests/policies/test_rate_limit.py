@@ -918,3 +918,72 @@ def test_a_forgotten_pair_of_parentheses_is_told() -> None:
     with pytest.raises(TypeError, match=r"write @rate_limit\(100\), with parentheses"):
         rate_limit(lambda: None)  # type: ignore[arg-type]  # that is what is tested
     assert repr(rate_limit(1, name="api")) == "<RateLimit 'api'>"
+
+
+# Places given ahead: see the head of `_core/rate_limit.py`.
+
+
+@pytest.mark.rule("L4")
+def test_calls_that_were_given_ahead_are_counted_by_whoever_looks(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = a_second(w, 100, burst=50)
+        fn = policy(w.function(lambda: None))
+        for made in range(1, 51):
+            await w.call(fn)
+            if made % 7 == 0:
+                assert policy.stats().calls == made
+        with pytest.raises(RateLimited):
+            await w.call(fn)
+        assert policy.stats() == RateLimitStats("api", calls=50, rejected=1, queued=0)
+
+    exact.run(scenario)
+
+
+class Standing:
+    """A clock that somebody moves."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def now(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+    def wait(self, event: clock.Event, until: float) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.rule("L5")
+def test_what_was_taken_ahead_by_another_clock_counts_as_of_that_clock() -> None:
+    with clock.install(Standing(1e6)):
+        policy = rate_limit(10, burst=20)
+        fn = policy(lambda: None)
+        for _ in range(11):
+            fn()
+        with clock.install(early := Standing(1000.0)):
+            fn()
+            early.at += 5
+            for _ in range(20):  # all of them: the bucket is full again
+                fn()
+            with pytest.raises(RateLimited):
+                fn()
+
+
+@pytest.mark.rule("L4", "L5")
+def test_places_that_were_given_ahead_before_a_new_beginning_are_worth_nothing_after_it() -> None:
+    with virtual_time() as time:
+        policy = rate_limit(10, burst=20)
+        fn = policy(lambda: None)
+        for _ in range(11):
+            fn()
+        with fresh():
+            assert policy.stats().calls == 0
+            for _ in range(20):
+                fn()
+            with pytest.raises(RateLimited):
+                fn()
+            assert policy.stats().calls == 20
+            time.advance(0.1)
+            fn()

@@ -5,9 +5,12 @@
 2. At most ``most`` entries are kept: the least recently used goes first.
 3. What is dropped is gone: no run that began before may bring its result in afterwards (C6).
    So a run asks leave to keep it, `begin`, and loses that leave when its key is dropped.
-4. `OrderedDict.get` and `move_to_end` are one step each: who only looks needs no turn (the
-   shell's lock). Nor does who only ends something, `end` and `refresh_over`: the collector may
-   do it, wherever the thread is. Everything else here needs one.
+4. `dict.get` may be used while others change the dict. `OrderedDict.move_to_end` must be one step:
+   so ``order`` goes by the entries, which are equal to nothing else. To compare keys is code of
+   the user's, in which threads change; an `OrderedDict` that is changed meanwhile brings the
+   interpreter down. So who only looks needs no turn (the shell's lock). Nor does who only ends
+   something, `end` and `refresh_over`: the collector may do it, wherever the thread is.
+   Everything else here needs one.
 5. Values that go are handed back: they may end in code of the user's, which is not for a turn.
 """
 
@@ -59,11 +62,12 @@ class Fetching:
 class CacheCore:
     """The entries of one cache."""
 
-    __slots__ = ("_ended", "_fetching", "_rule", "entries", "evictions")
+    __slots__ = ("_ended", "_fetching", "_rule", "entries", "evictions", "order")
 
     def __init__(self, rule: CacheRule) -> None:
         self._rule = rule
-        self.entries: OrderedDict[Hashable, Entry] = OrderedDict()
+        self.entries: dict[Hashable, Entry] = {}
+        self.order: OrderedDict[Entry, Hashable] = OrderedDict()  # the least recently used first
         self._fetching: dict[Hashable, Fetching] = {}
         self._ended: deque[Fetching] = deque()  # one for each run that is over; `begin` counts them
         self.evictions = Tally()
@@ -99,11 +103,16 @@ class CacheCore:
             entry.stale_until = entry.ends_at + rule.stale
             ahead = rule.refresh_ahead
             entry.refresh_at = math.inf if ahead is None else entry.ends_at - ahead
-        gone = [self.entries.get(key)]
+        before = self.entries.get(key)
         self.entries[key] = entry
-        self.entries.move_to_end(key)
-        while len(self.entries) > rule.most:
-            gone.append(self.entries.popitem(last=False)[1])
+        self.order[entry] = key
+        if before is not None:
+            del self.order[before]
+        gone = [before]
+        while len(self.order) > rule.most:
+            last, key = self.order.popitem(last=False)
+            del self.entries[key]
+            gone.append(last)
             self.evictions.up()
         return gone
 
@@ -139,12 +148,16 @@ class CacheCore:
         fetching = self._fetching.pop(key, None)
         if fetching is not None:
             fetching.wanted = False
-        return self.entries.pop(key, None)
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            del self.order[entry]
+        return entry
 
     def clear(self) -> list[Entry]:
         """Forget everything, and what is on its way; what was there is handed back."""
-        gone = list(self.entries.values())
+        gone = list(self.order)
         self.entries.clear()
+        self.order.clear()
         for fetching in self._fetching.values():
             fetching.wanted = False
         self._fetching.clear()

@@ -78,8 +78,8 @@ class RateLimitCore:
     """
 
     __slots__ = (
-        "_full_at", "_passed", "_rule", "_seen", "_woken", "ahead", "calls", "key", "queue",
-        "rejected",
+        "_full_at", "_left", "_passed", "_rule", "_seen", "_woken", "ahead", "calls", "key",
+        "queue", "rejected",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,7 @@ class RateLimitCore:
         self._rule, self._woken, self.key = rule, woken, key
         self._seen = self._full_at = int(now * NANO) * rule.scale
         self.ahead = NOTHING
+        self._left: list[int] = []
         self._passed: tuple[float, ...] = ()
         self.queue: OrderedDict[Waiter, None] = OrderedDict()
         self.calls, self.rejected = Tally(), Tally()
@@ -112,6 +113,7 @@ class RateLimitCore:
         more = (self._rule.depth + self._seen - self._full_at) // self._rule.cost
         if more >= LEAST_AHEAD:
             more = min(more, MOST_AHEAD)
+            self._left = []
             self.ahead = iter(range(more)), [math.inf] * more
         return True
 
@@ -120,12 +122,14 @@ class RateLimitCore:
 
         To be called before the clock is read for a decision: so whoever has taken a place did so
         before, even if it has not yet said when.
+
+        An interrupt may come between any two calls here: what was done by then is not done again.
         """
         if self.ahead is not NOTHING:
             places, times = self.ahead
-            left = len(list(places))  # one step: nobody takes one meanwhile
-            self._passed += tuple(times[: len(times) - left])
-            self.ahead = NOTHING
+            self._left.extend(places)  # one step: nobody takes one meanwhile
+            passed = tuple(times[: len(times) - len(self._left)])
+            self._passed, self.ahead = self._passed + passed, NOTHING
 
     def wait(self, now: float, n: int = 1) -> float:
         """Seconds until *n* more calls would pass, behind those who wait: 0 if they would now.
@@ -187,8 +191,8 @@ class RateLimitCore:
             if units + len(passed) * cost <= full_at:
                 break
             full_at = max(full_at, units + n * cost)
+        self.calls.add(len(passed))  # first: after it no interrupt can come
         self._full_at, self._seen, self._passed = full_at, seen, ()
-        self.calls.add(len(passed))
 
     def _units(self, now: float) -> int:
         self.close()

@@ -19,7 +19,8 @@ from resilient._core.tally import Tally
 from resilient._policies.base import Blocks, Call, PolicyBase
 from resilient._policies.deadline.ambient import not_expired
 from resilient._policies.deadline.block import deadline_here
-from resilient._policies.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop, wait_here
+from resilient._policies.deadline.waits import wait_here
+from resilient._policies.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, guarded, wrap
 from resilient._runtime.keying import Key, KeyOf, hashable, key_of

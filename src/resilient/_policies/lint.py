@@ -99,6 +99,7 @@ def lint(policy_or_function: Policy | Callable[..., Any], /) -> list[Finding]:
 
     Raises:
         TypeError: it is neither.
+        ValueError: it wraps itself, by a ``__wrapped__`` that leads back to it.
     """
     stack = _stack_of(policy_or_function)
     return [finding for rule in RULES for finding in rule(stack)]
@@ -260,7 +261,11 @@ def _stack_of(found: object) -> _Stack:
     if not callable(found) and not isinstance(found, staticmethod):
         raise TypeError(f"lint() takes a policy or a function, not {found!r}")
     members: list[_Member] = []
+    seen: list[object] = []
     while True:
+        if any(found is one for one in seen):
+            raise ValueError(f"lint() finds no end of {found!r}, which wraps itself")
+        seen.append(found)
         inner, policy = _one_layer(found)
         if policy is not None:
             members.extend(_flat(policy, None))

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 CONSECUTIVE: Final = 5
 """Failures in a row that open the breaker: half of what a breaker does by itself, see `protect`."""
-INITIAL: Final = 8
+INITIAL: Final = 5
 """Calls at once to begin with: what many clients may do at once is what the dependency gets."""
-QUEUE: Final = 4
-PATIENCE: Final = 1 / 6
+QUEUE: Final = 8
+PATIENCE: Final = 1 / 4
 """Callers that may wait for a place, and how much of the timeout: enough to even a burst out."""
 
 
@@ -94,8 +94,8 @@ def protect(
             limit for each key.
         breaker: not given, one that opens after five failures in a row, or when half of the calls
             of the last ten seconds failed; ``None`` for none.
-        limit: not given, an `adaptive_limit` that begins at 8, with a queue of 4, in which a call
-            waits for a sixth of *timeout* at most; ``None`` for none.
+        limit: not given, an `adaptive_limit` that begins at 5, with a queue of 8, in which a call
+            waits for a quarter of *timeout* at most; ``None`` for none.
         hedge: for what may run twice at once and is slow now and then; async functions only.
         fallback: what to give in place of an error.
 
@@ -139,4 +139,5 @@ def _limit(name: str | None, key: Key | None, timeout: float) -> AdaptiveLimit:
 def _check(name: str, value: object, kind: type[PolicyBase]) -> None:
     """Refuse what is no policy of *kind*."""
     if value is not None and value is not DEFAULT and not isinstance(value, kind):
-        refuse_type(name, value, f"a {kind.__name__}, made by {kind.kind}(...), or None")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        refuse_type(name, value, f"{article} {kind.__name__}, made by {kind.kind}(...), or None")

@@ -14,7 +14,8 @@ from resilient._policies.base import Call
 from resilient._policies.bracketing import Bracketing, OfKey
 from resilient._policies.deadline.ambient import left_here, not_expired
 from resilient._policies.deadline.block import Deadline, deadline_here
-from resilient._policies.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop, wait_here
+from resilient._policies.deadline.waits import wait_here
+from resilient._policies.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 from resilient._runtime.keying import Key, KeyOf, check_key
@@ -75,8 +76,7 @@ class RateLimit(Bracketing[RateLimitCore]):
         if deadline_here() is not None:
             not_expired(self.name, clock.now())
         with self._lock:
-            now = clock.now()
-            self.drain(now)
+            now = self._settled()
             core = self.core_of(key)
             error = None if core.take(now, n) else self._refuse(core, now, n)
             if error is None:
@@ -144,7 +144,8 @@ class RateLimit(Bracketing[RateLimitCore]):
         return RateLimitStats(name=self.name, queued=queued, **totals)
 
     # Waiting. The clock is read under the lock: readings that come in the wrong order are those
-    # of a clock that steps back, and of nothing else.
+    # of a clock that steps back, and of nothing else. So nobody may pass after a reading, and be
+    # reckoned up before it is used: see `_settled`.
 
     def enter(self, key: Hashable) -> None:
         """Let one sync call pass, if need be after a wait, or raise."""
@@ -180,8 +181,7 @@ class RateLimit(Bracketing[RateLimitCore]):
         """Pass at once, or join the queue, or raise; returns how long the first of it must wait."""
         left, error, wait = left_here(), None, 0.0
         with self._lock:
-            now = clock.now()
-            self.drain(now)
+            now = self._settled()
             core = waiter.core = self.core_of(key)
             if core.take(now):
                 waiter.given = True
@@ -208,8 +208,7 @@ class RateLimit(Bracketing[RateLimitCore]):
 
     def _turn(self, waiter: Sleeper, *, over: bool) -> float:
         with self._lock:
-            now = clock.now()
-            self.drain(now)
+            now = self._settled()
             wait = waiter.core.turn(waiter, now, over=over)
             if waiter.given:
                 next(waiter.core.calls.ticks)  # see `_arrive`
@@ -226,6 +225,13 @@ class RateLimit(Bracketing[RateLimitCore]):
         super().drain(now)
         self._reckon()
 
+    def _settled(self) -> float:
+        """Settle what ended, give nothing ahead any more, and read the clock, in this order."""
+        super().drain(math.nan)  # who goes takes no time
+        if self._keys is None:
+            self.only.close()
+        return clock.now()
+
     def _reckon(self) -> None:
         if self._keys is None:
             self.only.close()
@@ -236,6 +242,7 @@ class RateLimit(Bracketing[RateLimitCore]):
         with self._lock:
             self._reckon()
             self._read = clock.now
+        self.after()
 
     def forked(self) -> None:
         """See `PolicyBase.forked`: those who waited are not here."""
@@ -251,11 +258,14 @@ class RateLimit(Bracketing[RateLimitCore]):
             at = next(places, None)
             if at is not None:
                 times[at] = clock.now()
-                return True
-            core.close()
-            passed = not self._ended and core.take_ahead(clock.now())
-        if passed:
+                passed = True
+            else:
+                core.close()
+                passed = not self._ended and core.take_ahead(clock.now())
+        if at is None and passed:
             next(core.calls.ticks)
+        if self._ended:  # somebody went meanwhile, who may have stood before others, see `renew`
+            self.after()
         return passed
 
     def wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:

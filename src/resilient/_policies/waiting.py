@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from resilient._core.adaptive_limit import PriorityWaiter
-from resilient._policies.deadline.ambient import current_deadline
 from resilient._policies.deadline.block import Deadline
-from resilient._policies.deadline.cause import cut_by
 from resilient._runtime import clock, loops
 from resilient._runtime.signal import Signal
 
@@ -173,33 +170,3 @@ def async_sleeper(priority: float = 0.0) -> AsyncSleeper:
 def on_loop() -> bool:
     """Whether an event loop runs in this thread, so that sync code must not wait for others."""
     return loops.running_loop() is not None or loops.trio_task() is not None
-
-
-T = TypeVar("T")
-
-
-async def wait_here(
-    policy: str, last: BaseException | None, wait: Callable[[float], Awaitable[T]], seconds: float
-) -> T:
-    """Await ``wait(seconds)``.
-
-    A deadline that cuts it short is for *policy* to report, as a call that was not made; *last*
-    is the error that led here.
-    """
-    limit = current_deadline()
-    if limit is None or limit.enforced_here():
-        return await _wait(policy, last, wait, seconds)
-    with Deadline(math.inf, policy, None):  # an inherited limit interrupts nothing
-        return await _wait(policy, last, wait, seconds)
-
-
-async def _wait(
-    policy: str, last: BaseException | None, wait: Callable[[float], Awaitable[T]], seconds: float
-) -> T:
-    try:
-        return await wait(seconds)
-    except BaseException as error:
-        limit = cut_by(error)
-        if limit is None:
-            raise
-        raise limit.exceeded(policy, started=False) from last

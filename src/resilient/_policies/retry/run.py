@@ -16,8 +16,8 @@ from resilient._core.matching import Verdict, each
 from resilient._core.retry import Reason, floor_of, why_not
 from resilient._policies.deadline.ambient import left_here
 from resilient._policies.deadline.block import Deadline
+from resilient._policies.deadline.waits import wait_here
 from resilient._policies.retry.strategies import ask_async, new_state, show_outcome
-from resilient._policies.waiting import wait_here
 from resilient._runtime import clock, loops, notify
 from resilient._runtime.decorate import CoroutineReturned, refuse_if_coroutine
 from resilient.errors import DeadlineExceeded, Rejected
