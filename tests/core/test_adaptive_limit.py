@@ -618,6 +618,9 @@ def test_priorities_are_forgotten_after_ten_to_twenty_seconds() -> None:
     share(seen, 9.0, 5 * REMEMBERED)
     assert share(seen, 1.0, 0.0) == 0.5, "the clock has stepped back"
     assert share(seen, 1.0, REMEMBERED) == 1.0
+    seen = Priorities()
+    share(seen, 9.0, 0.0)
+    assert share(seen, 1.0, 2 * REMEMBERED) == 1.0, "twenty are over"
 
 
 @given(
