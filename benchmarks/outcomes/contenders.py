@@ -122,6 +122,10 @@ def unhedged(service: Service, fault: Fault) -> Guarded:
     return _protected(service, fault, hedged=False)
 
 
+def hedged(service: Service, fault: Fault) -> Guarded:
+    return _protected(service, fault, hedged=True)
+
+
 def no_breaker(service: Service, fault: Fault) -> Guarded:
     return _protected(service, fault, hedged=fault.hedged, breaker=None)
 
@@ -198,6 +202,7 @@ CONTENDERS: dict[str, Maker] = {
 }
 HIDDEN: dict[str, Maker] = {
     "protect without hedge": unhedged,
+    "hedged": hedged,
     "no-breaker": no_breaker,
     "no-limit": no_limit,
     "one-budget": one_budget,
