@@ -21,6 +21,11 @@ async def value() -> int:
     return 1
 
 
+def tasks() -> set[asyncio.Task[object]]:
+    """All that somebody holds, also those of other tests."""
+    return {one for one in gc.get_objects() if isinstance(one, asyncio.Task)}
+
+
 @pytest.mark.rule("C8")
 def test_a_refresh_that_is_cancelled_before_its_first_step_may_be_begun_anew(
     virtual_time: VirtualTime,
@@ -58,6 +63,7 @@ def test_a_refresh_that_dies_with_its_loop_may_be_begun_anew_and_leaves_nothing(
     virtual_time: VirtualTime,
 ) -> None:
     runs: list[int] = []
+    others = tasks()
 
     async def slow() -> int:
         runs.append(1)
@@ -79,7 +85,7 @@ def test_a_refresh_that_dies_with_its_loop_may_be_begun_anew_and_leaves_nothing(
     del loop
     while gc.collect():  # the end of the one task is the end of the other
         pass
-    assert not [one for one in gc.get_objects() if isinstance(one, asyncio.Task)]
+    assert not tasks() - others
 
     async def stay() -> None:
         await fn()
