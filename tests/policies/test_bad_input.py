@@ -316,8 +316,8 @@ def test_what_is_missing_or_unknown_is_refused() -> None:
         lambda: throttle("db"),  # type: ignore[call-arg, arg-type]
         lambda: hedge(),  # type: ignore[call-arg]
         lambda: cache(60, 10),  # type: ignore[call-overload]
-        lambda: protect("db"),  # type: ignore[call-arg]
-        lambda: protect("db", on=OSError),  # type: ignore[call-arg]
+        lambda: protect("db"),  # type: ignore[call-overload]
+        lambda: protect("db", on=OSError),  # type: ignore[call-overload]
     ):
         with pytest.raises(TypeError):
             make()
@@ -341,8 +341,8 @@ def test_what_was_refused_does_not_live() -> None:
         lambda: cache(0),
         lambda: protect(on=OSError, timeout=0),
         lambda: protect(on=OSError, timeout=1, within=0.5),
-        lambda: protect(on=OSError, timeout=1, key=3),  # type: ignore[arg-type]
-        lambda: protect(on=None, timeout=1),  # type: ignore[arg-type]
+        lambda: protect(on=OSError, timeout=1, key=3),  # type: ignore[call-overload]
+        lambda: protect(on=None, timeout=1),  # type: ignore[call-overload]
     ]
     for make in makers:
         with pytest.raises((ValueError, TypeError)):

@@ -24,6 +24,7 @@ from resilient import (
     BreakerState,
     Call,
     CircuitOpen,
+    Pipeline,
     adaptive_limit,
     breaker,
     bulkhead,
@@ -513,7 +514,8 @@ def test_load_control_and_protection_serve_every_world_in_turn_and_at_once() -> 
         fallback(default="instead", on=OSError), protect(on=OSError, timeout=60),
         bulkhead(100), rate_limit(1000), adaptive_limit(initial=100), throttle(), cache(1000),
     ]  # fmt: skip
-    policy, hedged = pipeline(*parts), hedge(1000)
+    policy: Pipeline = pipeline(*parts)
+    hedged = hedge(1000)
 
     async def answer_async() -> str:
         await anyio.lowlevel.checkpoint()

@@ -130,7 +130,7 @@ def test_without_a_policy_or_with_something_else_it_is_refused() -> None:
         with pytest.raises(TypeError, match="takes policies"):
             pipeline(breaker(), one)
     with pytest.raises(TypeError, match="parentheses"):
-        pipeline(breaker)  # type: ignore[arg-type]
+        pipeline(breaker)  # type: ignore[call-overload]
 
 
 @pytest.mark.rule("F14", "F13", "F5")

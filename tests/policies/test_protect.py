@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
 
 import anyio
 import pytest
@@ -66,8 +65,8 @@ def test_a_part_that_is_given_is_taken_as_it_is() -> None:
 
 
 def test_the_name_is_that_of_all_parts_and_else_that_of_the_function() -> None:
-    given = {"hedge": hedge("p97"), "fallback": fallback(default=None)}
-    named = protect("prices", on=ON, timeout=0.3, **given)  # type: ignore[arg-type]  # by kind
+    given = fallback(default=None)
+    named = protect("prices", on=ON, timeout=0.3, hedge=hedge("p97"), fallback=given)
     assert {one.name for one in named.policies} == {"prices"}  # type: ignore[attr-defined]  # Guarding
     unnamed = protect(on=ON, timeout=0.3)
 
@@ -82,7 +81,9 @@ def test_within_may_be_the_timeout_of_a_single_attempt() -> None:
     assert protect(on=ON, timeout=0.3, within=0.3, attempts=1).retry.within == 0.3
 
 
-def failing(error: type[Exception], counted: list[int]) -> Callable[[], Any]:
+def failing(
+    error: type[Exception], counted: list[int]
+) -> Callable[[], Coroutine[object, None, None]]:
     async def fails() -> None:
         counted.append(1)
         raise error("no")

@@ -512,6 +512,11 @@ assert_type(helped.call(add, 1, b=2), int | str)
 assert_type(kept.call(add, 1, b=2), int)
 assert_type(in_set.call(add, 1), int | None)
 assert_type(recommended.call(add, 1, b=2), int)
+assert_type(pipeline(helped, again).call(add, 1, b=2), int | str)
+assert_type(pipeline(in_set, pipeline(helped, again)).call(add, 1), int | str | None)
+assert_type(pipeline(kept, again), Pipeline)
+assert_type(protect(on=OSError, timeout=1, fallback=nothing).call(add, 1, b=2), int | None)
+assert_type(protect(on=OSError, timeout=1, fallback=None), Protection)
 
 # A protection has its parts as attributes.
 
@@ -522,6 +527,26 @@ assert_type(recommended.timeout, Timeout)
 assert_type(recommended.hedge, Hedge | None)
 assert_type(recommended.fallback, Fallback[Any] | None)
 assert_type(recommended.stats(), tuple[object, ...])
+
+
+# Two that widen can be stacked, and both are seen.
+
+
+@fallback(default=None, on=OSError)
+@fallback(default="sorry", on=ValueError)
+async def count_async(sku: str) -> int:
+    return 1
+
+
+async def counted() -> None:
+    assert_type(await count_async("a"), int | str | None)
+
+
+def with_or_without(instead: Fallback[str] | None) -> str | int:
+    stack: Protection = protect(on=OSError, timeout=1, fallback=instead)
+    assert_type(stack.fallback, Fallback[Any] | None)
+    return protect(on=OSError, timeout=1, fallback=instead).call(add, 1, b=2)
+
 
 # Every policy is a Policy, and can be passed on.
 

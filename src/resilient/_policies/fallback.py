@@ -25,6 +25,7 @@ from resilient._runtime.notify import predicate_failed
 from resilient._typing import ErrorSpec
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class _Missing(enum.Enum):
@@ -50,7 +51,7 @@ class FallbackStats:
 
 
 @final
-class Fallback(Widening[T]):
+class Fallback(Widening[T_co]):
     """Gives a value, or asks a function, where a call fails; `fallback` makes it."""
 
     kind = "fallback"

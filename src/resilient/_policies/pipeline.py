@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, TypeVar, cast, overload
 
 from resilient._core.checks import text
 from resilient._policies.base import Policy, PolicyBase
+from resilient._policies.widening import Widening
 from resilient._runtime.decorate import AnyFunction, Guarding, guarded
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Pipeline(PolicyBase):
@@ -49,11 +53,22 @@ class Pipeline(PolicyBase):
         return f"pipeline({', '.join(repr(member) for member in self.policies)})"
 
 
-def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:
+class WideningPipeline(Widening[T_co], Pipeline):
+    """A pipeline with a fallback or a cache in it: *T_co* is what else a call may return."""
+
+
+@overload
+def pipeline(  # type: ignore[overload-overlap]  # the second, of plain policies, is the first
+    *policies: Policy, name: str | None = None
+) -> Pipeline: ...
+@overload
+def pipeline(*policies: Policy | Widening[T], name: str | None = None) -> WideningPipeline[T]: ...
+def pipeline(*policies: object, name: str | None = None) -> Pipeline:
     """Compose policies: the first is outermost, exactly as decorators stacked from top to bottom.
 
     One object for many functions, which can stand in another pipeline. It costs no more
-    than the stacked decorators.
+    than the stacked decorators. With a `fallback` in it, or a `cache` with ``exists``, a call may
+    return what these give too, and its type says so.
 
     Args:
         policies: at least one, such as ``retry(...)``, ``breaker(...)``, ``timeout(...)``.
@@ -72,4 +87,6 @@ def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:
             instead = ": write it with parentheses and its arguments" if callable(policy) else ""
             raise TypeError(f"pipeline() takes policies, not {policy!r}{instead}")
         members.append(cast("Guarding", policy))
-    return Pipeline(text("name", name, instead="pipeline(...)"), tuple(members))
+    widens = any(isinstance(member, Widening) for member in members)
+    kind = WideningPipeline[Any] if widens else Pipeline
+    return kind(text("name", name, instead="pipeline(...)"), tuple(members))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from resilient._core.checks import Seconds, refuse, refuse_type, seconds, text, whole
 from resilient._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
@@ -16,6 +16,7 @@ from resilient._policies.retry import Retry, retry
 from resilient._policies.retry.make import DEFAULT, Default
 from resilient._policies.timeout import Timeout
 from resilient._policies.timeout import timeout as make_timeout
+from resilient._policies.widening import Widening
 from resilient._runtime.keying import Key, check_key
 from resilient._typing import ErrorSpec
 
@@ -31,7 +32,10 @@ PATIENCE: Final = 1 / 4
 """Callers that may wait for a place, and how much of the timeout: enough to even a burst out."""
 
 
-@final
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
 class Protection(Pipeline):
     """The recommended stack; `protect` makes it.
 
@@ -62,6 +66,38 @@ class Protection(Pipeline):
             self.adopt(name)
 
 
+class WideningProtection(Widening[T_co], Protection):
+    """A protection with a fallback: *T_co* is what else a call may return."""
+
+
+@overload
+def protect(  # type: ignore[overload-overlap]  # the second, of None, is the first
+    name: str | None = None,
+    *,
+    on: ErrorSpec,
+    timeout: Seconds,
+    attempts: int = 3,
+    within: Seconds | None = None,
+    key: Key | None = None,
+    breaker: Breaker | Literal[Default.DEFAULT] | None = DEFAULT,
+    limit: AdaptiveLimit | Literal[Default.DEFAULT] | None = DEFAULT,
+    hedge: Hedge | None = None,
+    fallback: None = None,
+) -> Protection: ...
+@overload
+def protect(
+    name: str | None = None,
+    *,
+    on: ErrorSpec,
+    timeout: Seconds,
+    attempts: int = 3,
+    within: Seconds | None = None,
+    key: Key | None = None,
+    breaker: Breaker | Literal[Default.DEFAULT] | None = DEFAULT,
+    limit: AdaptiveLimit | Literal[Default.DEFAULT] | None = DEFAULT,
+    hedge: Hedge | None = None,
+    fallback: Fallback[T] | None,
+) -> WideningProtection[T]: ...
 def protect(
     name: str | None = None,
     *,
@@ -97,7 +133,7 @@ def protect(
         limit: not given, an `adaptive_limit` that begins at 5, with a queue of 8, in which a call
             waits for a quarter of *timeout* at most; ``None`` for none.
         hedge: for what may run twice at once and is slow now and then; async functions only.
-        fallback: what to give in place of an error.
+        fallback: what to give in place of an error: a call may return it, and its type says so.
 
     Raises:
         TypeError: a part is no policy of its kind.
@@ -115,7 +151,8 @@ def protect(
     _check("limit", limit, AdaptiveLimit)
     _check("hedge", hedge, Hedge)
     _check("fallback", fallback, Fallback)
-    return Protection(
+    kind = Protection if fallback is None else WideningProtection[Any]
+    return kind(
         name,
         fallback,
         retry(name, on=on, attempts=attempts, within=within, key=key),

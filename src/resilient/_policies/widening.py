@@ -9,22 +9,26 @@ from resilient._policies.base import PolicyBase
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Widening(PolicyBase, Generic[T]):
-    """The types of such a policy: *T* is what else a call may return."""
+class Widening(PolicyBase, Generic[T_co]):
+    """The types of such a policy: *T_co* is what else a call may return.
+
+    A coroutine of these has no ``Any`` in its type: an overload that is given one answers ``Any``
+    in mypy, and so would the policy that is stacked on top.
+    """
 
     @overload  # type: ignore[override]  # no other policy changes what a function returns
     def __call__(
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> Callable[P, Coroutine[Any, Any, R | T]]: ...
+    ) -> Callable[P, Coroutine[object, None, R | T_co]]: ...
     @overload
     def __call__(
         self, fn: Callable[P, Awaitable[R]], /
-    ) -> Callable[P, Coroutine[Any, Any, R | T]]: ...
+    ) -> Callable[P, Coroutine[object, None, R | T_co]]: ...
     @overload
-    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R | T]: ...
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R | T_co]: ...
     def __call__(self, fn: Callable[P, Any], /) -> Callable[P, Any]:
         """Guard every call of *fn*; see `PolicyBase.__call__`."""
         return super().__call__(fn)
@@ -32,9 +36,9 @@ class Widening(PolicyBase, Generic[T]):
     @overload  # type: ignore[override]  # the same
     def call(
         self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, R | T]: ...
+    ) -> Coroutine[object, None, R | T_co]: ...
     @overload
-    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R | T: ...
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R | T_co: ...
     def call(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run one call of *fn*; see `PolicyBase.call`."""
         return super().call(fn, *args, **kwargs)

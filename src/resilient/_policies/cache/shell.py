@@ -20,7 +20,7 @@ from resilient._runtime import clock, dice, notify
 from resilient._runtime.decorate import AnyFunction, innermost
 from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 PLAIN = frozenset((str, int, bytes))
 """Types whose values equal none of another of them: one such argument is a key by itself."""
 
@@ -69,7 +69,7 @@ class Settings:
 
 
 @final
-class Cache(Widening[T]):
+class Cache(Widening[T_co]):
     """Remembers what a function returned; `cache` makes it."""
 
     kind = "cache"
@@ -232,8 +232,8 @@ class Cache(Widening[T]):
                 return function, args[0]  # as the wrappers say
             if single and len(args) + len(kwargs) != 1:
                 raise TypeError(
-                    f"exists is asked for a key, and this call of {fn!r} has no single argument: "
-                    "pass key="
+                    f"exists is asked for a key, and this call of {function!r} has no single "
+                    "argument: pass key="
                 )
             return arguments_key(function, args, kwargs)
 
