@@ -141,13 +141,13 @@ def one_budget(service: Service, fault: Fault) -> Guarded:
         retry("service", on=SAFE, attempts=ATTEMPTS, budget=budget)
         if isinstance(member, Retry)
         else member
-        for member in _stack(fault, hedge=hedge("p97", budget=budget)).policies
+        for member in _stack(fault, hedge=hedge("p98", budget=budget)).policies
     ]
     return _within_deadline(pipeline(*members), service)
 
 
 def _protected(service: Service, fault: Fault, *, hedged: bool, **parts: None) -> Guarded:
-    return _within_deadline(_stack(fault, hedge=hedge("p97") if hedged else None, **parts), service)
+    return _within_deadline(_stack(fault, hedge=hedge("p98") if hedged else None, **parts), service)
 
 
 def _stack(fault: Fault, **parts: Any) -> Protection:

@@ -63,6 +63,8 @@ def comparison(verdicts: Verdicts) -> str:
 
 WAY_BACK = 4.0
 """Seconds of traffic: what a breaker may cost after an outage in which nothing could be served."""
+MOSTLY_SERVED = 0.9
+"""Share of good calls without a policy, above which there is no outage: nothing may be lost."""
 
 
 def worlds(verdicts: Verdicts) -> str:
@@ -76,11 +78,14 @@ def worlds(verdicts: Verdicts) -> str:
     for world in WORLDS[1:]:
         groups = _groups(verdicts, world)
         for fault in dict.fromkeys(fault for fault, _ in groups):
-            bare, ours = (groups[fault, name][0].goodput for name in ("none", "protect"))
-            won = (ours - bare) * fault.total / (world.shape.capacity * fault.utilisation)
-            word = "" if won >= -WAY_BACK else "WORSE"
+            bare, ours = (groups[fault, name][0] for name in ("none", "protect"))
+            traffic = world.shape.capacity * fault.utilisation
+            won = (ours.goodput - bare.goodput) * fault.total / traffic
+            may_cost = WAY_BACK if bare.good < MOSTLY_SERVED else 0.0
+            word = "" if won >= -may_cost else "WORSE"
             lines.append(
-                f"  {world.name:18} {fault.name:24} {bare:9.1f} {ours:9.1f} {won:+9.1f} {word}"
+                f"  {world.name:18} {fault.name:24} {bare.goodput:9.1f} {ours.goodput:9.1f} "
+                f"{won:+9.1f} {word}"
             )
     return "\n".join(lines)
 

@@ -40,7 +40,7 @@ def kinds(protection: Protection) -> list[str]:
 
 
 def test_the_order_is_that_of_the_page() -> None:
-    whole = protect(on=ON, timeout=0.3, hedge=hedge("p97"), fallback=fallback(default=None))
+    whole = protect(on=ON, timeout=0.3, hedge=hedge("p98"), fallback=fallback(default=None))
     assert kinds(whole) == ["fallback", "retry", "breaker", "adaptive_limit", "hedge", "timeout"]
     assert isinstance(whole, Pipeline)
     parts = (whole.fallback, whole.retry, whole.breaker, whole.limit, whole.hedge, whole.timeout)
@@ -66,7 +66,7 @@ def test_a_part_that_is_given_is_taken_as_it_is() -> None:
 
 def test_the_name_is_that_of_all_parts_and_else_that_of_the_function() -> None:
     given = fallback(default=None)
-    named = protect("prices", on=ON, timeout=0.3, hedge=hedge("p97"), fallback=given)
+    named = protect("prices", on=ON, timeout=0.3, hedge=hedge("p98"), fallback=given)
     assert {one.name for one in named.policies} == {"prices"}  # type: ignore[attr-defined]  # Guarding
     unnamed = protect(on=ON, timeout=0.3)
 
