@@ -826,10 +826,13 @@ class PlacesMachine(RuleBasedStateMachine):
     @rule(waiter=consumes(waiting))
     def goes(self, waiter: PriorityWaiter) -> None:
         self.core.give_up(waiter, 0.0)
+        self.core.give_up(waiter, 0.0)  # one whose loop was closed goes twice
         if waiter in self.queue:
             self.queue.remove(waiter)
         elif waiter not in self.shed:
             self.inside -= 1
+            if waiter in self.served:
+                self.served.remove(waiter)
         self.serve()
 
     @invariant()

@@ -31,6 +31,13 @@ def put(
     return entry
 
 
+def let_go(core: CacheCore) -> list[object]:
+    """The entries that were laid aside since the last look, alone or with their keys."""
+    entries = [one[0] if isinstance(one, tuple) else one for one in core.departed]
+    core.departed.clear()
+    return [one for one in entries if isinstance(one, Entry)]
+
+
 # How long it is good.
 
 
@@ -92,17 +99,19 @@ def test_what_lives_for_ever_has_no_end() -> None:
 # Who goes.
 
 
-def test_the_least_recently_used_goes_first_and_is_handed_back() -> None:
+def test_the_least_recently_used_goes_first_and_is_laid_aside_with_its_key() -> None:
     core = core_of()
     first, second, third = (
         Entry(1, negative=False),
         Entry(2, negative=False),
         Entry(3, negative=False),
     )
-    assert core.keep("a", first, 0.0, 0.5) == [None]
-    assert core.keep("b", second, 0.0, 0.5) == [None]
+    core.keep("a", first, 0.0, 0.5)
+    core.keep("b", second, 0.0, 0.5)
     core.order.move_to_end(core.entries["a"])  # as a hit does
-    assert core.keep("c", third, 0.0, 0.5) == [None, second]
+    assert not core.departed
+    core.keep("c", third, 0.0, 0.5)
+    assert list(core.departed) == [(second, "b")]
     assert list(core.order.values()) == ["a", "c"]
     assert core.evictions.read() == 1
 
@@ -112,7 +121,8 @@ def test_a_new_value_takes_the_place_of_the_old_one_and_makes_it_the_last_used()
     old = put(core, "a")
     put(core, "b")
     new = Entry("new", negative=False)
-    assert core.keep("a", new, 1.0, 0.5) == [old]
+    core.keep("a", new, 1.0, 0.5)
+    assert let_go(core) == [old]
     assert list(core.order.values()) == ["b", "a"]
     assert core.entries["a"] is new
     assert core.evictions.read() == 0
@@ -128,11 +138,13 @@ def test_dropping_a_key_takes_the_leave_of_the_runs_that_are_under_way() -> None
     before = core.begin("k")
     assert core.begin("k") is before
     elsewhere = core.begin("other")
-    assert core.drop("k") is entry
+    core.drop("k")
+    assert let_go(core) == [entry]
     after = core.begin("k")
     assert (before.wanted, after.wanted, elsewhere.wanted) == (False, True, True)
     assert list(core.entries.values()) == [other]
-    assert core.drop("never there") is None
+    core.drop("never there")
+    assert not core.departed
 
 
 @pytest.mark.rule("C6")
@@ -163,7 +175,8 @@ def test_clearing_takes_the_leave_of_every_run() -> None:
     core = core_of()
     entries = [put(core, "a"), put(core, "b")]
     runs = [core.begin("a"), core.begin("c")]
-    assert core.clear() == entries
+    core.clear()
+    assert let_go(core) == entries
     assert not any(run.wanted for run in runs)
     assert core.begin("a").wanted
     assert not core.entries
@@ -288,11 +301,11 @@ class CacheMachine(RuleBasedStateMachine):
         assert run.fetching.wanted == run.wanted, "the leave to keep it"
         if run.wanted:
             entry = Entry(object(), negative=negative)
-            gone = self.core.keep(run.key, entry, self.now, u)
-            self.model_keeps(run.key, entry, gone, u)
+            self.core.keep(run.key, entry, self.now, u)
+            self.model_keeps(run.key, entry, u)
         self.core.end(run.fetching)
 
-    def model_keeps(self, key: str, entry: Entry, gone: list[Entry | None], u: float) -> None:
+    def model_keeps(self, key: str, entry: Entry, u: float) -> None:
         old = self.known.pop(key, None)
         ends_at = self.now + (2.0 if entry.negative else 10.0) * (0.9 + 0.2 * u)
         self.known[key] = Known(
@@ -301,11 +314,11 @@ class CacheMachine(RuleBasedStateMachine):
             stale_until=ends_at + (0.0 if entry.negative else 5.0),
             refresh_at=ends_at - (0.0 if entry.negative else 4.0),
         )
-        expected = [None if old is None else old.entry]
+        expected = [] if old is None else [old.entry]
         while len(self.known) > 2:
             expected.append(self.known.pop(next(iter(self.known))).entry)
             self.evicted += 1
-        assert gone == expected
+        assert let_go(self.core) == expected
 
     @rule(run=consumes(runs))
     def fail(self, run: Flying) -> None:
@@ -344,13 +357,15 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from(KEYS))
     def drop(self, key: str) -> None:
         known = self.known.pop(key, None)
-        assert self.core.drop(key) is (None if known is None else known.entry)
+        self.core.drop(key)
+        assert let_go(self.core) == ([] if known is None else [known.entry])
         for run in self.flying:
             run.wanted = run.wanted and run.key != key
 
     @rule()
     def clear(self) -> None:
-        assert self.core.clear() == [known.entry for known in self.known.values()]
+        self.core.clear()
+        assert let_go(self.core) == [known.entry for known in self.known.values()]
         self.known.clear()
         for run in self.flying:
             run.wanted = False

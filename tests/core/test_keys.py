@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import pytest
@@ -59,6 +60,7 @@ class KeysMachine(RuleBasedStateMachine):
             gone.append(loser)
         self.model.append(state := State(key, idle, healthy))
         assert self.keys.add(key, state) == gone
+        assert self.laid_aside() == [(one.key, one) for one in gone]
 
     def next_to_go(self) -> State | None:
         idle = [state for state in self.model if state.idle]
@@ -79,8 +81,14 @@ class KeysMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        assert set(map(id, self.keys.clear())) == set(map(id, self.model))
+        self.keys.clear()
+        assert set(self.laid_aside()) == {(one.key, one) for one in self.model}
         self.model = []
+
+    def laid_aside(self) -> list[tuple[Hashable, State]]:
+        slots = list(self.keys.departed)
+        self.keys.departed.clear()
+        return [(slot.key, slot.state) for slot in slots]
 
     @invariant()
     def they_keep_the_same(self) -> None:
@@ -162,9 +170,10 @@ def test_a_key_that_was_passed_over_keeps_its_turn() -> None:
 
 
 @pytest.mark.rule("F10", "T3")
-def test_cleared_keys_are_handed_back_and_come_no_more() -> None:
+def test_cleared_keys_are_laid_aside_and_come_no_more() -> None:
     keys = keys_of(2, "a", "b")
-    assert [state.key for state in keys.clear()] == ["a", "b"]
+    keys.clear()
+    assert [slot.key for slot in keys.departed] == ["a", "b"]
     assert (len(keys), list(keys), keys.states()) == (0, [], [])
     assert gone(keys, "a") == []
     assert gone(keys, "c") == []

@@ -103,6 +103,7 @@ class BulkheadCore:
     def give_up(self, waiter: Waiter) -> None:
         """*waiter* goes, whether it was given a place or not."""
         if waiter.given:
+            waiter.given = False  # it may go twice: given up for lost, and collected
             self.leave()
         else:
             self.queue.pop(waiter, None)

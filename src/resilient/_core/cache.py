@@ -11,7 +11,8 @@
    interpreter down. So who only looks needs no turn (the shell's lock). Nor does who only ends
    something, `end` and `refresh_over`: the collector may do it, wherever the thread is.
    Everything else here needs one.
-5. Values that go are handed back: they may end in code of the user's, which is not for a turn.
+5. What goes, a value or a key, is laid aside in ``departed``, for whoever had the turn to let go
+   of after it: it may end in code of the user's.
 """
 
 from __future__ import annotations
@@ -62,20 +63,20 @@ class Fetching:
 class CacheCore:
     """The entries of one cache."""
 
-    __slots__ = ("_ended", "_fetching", "_rule", "entries", "evictions", "order")
+    __slots__ = ("_ended", "_fetching", "_rule", "departed", "entries", "evictions", "order")
 
     def __init__(self, rule: CacheRule) -> None:
         self._rule = rule
         self.entries: dict[Hashable, Entry] = {}
         self.order: OrderedDict[Entry, Hashable] = OrderedDict()  # the least recently used first
         self._fetching: dict[Hashable, Fetching] = {}
-        self._ended: deque[Fetching] = deque()  # one for each run that is over; `begin` counts them
+        self._ended: deque[Fetching] = deque()  # one for each run that is over, to be counted
+        self.departed: deque[object] = deque()
         self.evictions = Tally()
 
     def begin(self, key: Hashable) -> Fetching:
         """A run for *key* begins."""
-        while self._ended:
-            self._one_less(self._ended.popleft())
+        self._count_ended()
         fetching = self._fetching.get(key)
         if fetching is None:
             fetching = self._fetching[key] = Fetching(key)
@@ -86,11 +87,8 @@ class CacheCore:
         """A run is over."""
         self._ended.append(fetching)
 
-    def keep(self, key: Hashable, entry: Entry, now: float, u: float) -> list[Entry | None]:
-        """Keep *entry*, for as long as *u*, a draw from [0, 1), says within the jitter.
-
-        What had to go for it is handed back.
-        """
+    def keep(self, key: Hashable, entry: Entry, now: float, u: float) -> None:
+        """Keep *entry*, for as long as *u*, a draw from [0, 1), says within the jitter."""
         rule = self._rule
         ttl = rule.ttl
         if entry.negative:
@@ -105,16 +103,15 @@ class CacheCore:
             entry.refresh_at = math.inf if ahead is None else entry.ends_at - ahead
         before = self.entries.get(key)
         self.entries[key] = entry
-        self.order[entry] = key
         if before is not None:
-            del self.order[before]
-        gone = [before]
+            key = self.order.pop(before)  # the very one that the dict has
+            self.departed.append(before)
+        self.order[entry] = key
         while len(self.order) > rule.most:
             last, key = self.order.popitem(last=False)
             del self.entries[key]
-            gone.append(last)
+            self.departed.append((last, key))
             self.evictions.up()
-        return gone
 
     def claim_refresh(self, key: Hashable, entry: Entry, now: float) -> bool:
         """Whether it is time to refresh *entry*, and nobody does it yet; then the caller does."""
@@ -143,25 +140,26 @@ class CacheCore:
         entry = self.entries.get(key)
         return entry if entry is not None and now < entry.stale_until else None
 
-    def drop(self, key: Hashable) -> Entry | None:
-        """Forget *key*, and what is on its way; what was there is handed back."""
+    def drop(self, key: Hashable) -> None:
+        """Forget *key*, and what is on its way."""
         fetching = self._fetching.pop(key, None)
         if fetching is not None:
             fetching.wanted = False
+            self.departed.append(fetching)
         entry = self.entries.pop(key, None)
         if entry is not None:
-            del self.order[entry]
-        return entry
+            self.departed.append((entry, self.order.pop(entry)))
 
-    def clear(self) -> list[Entry]:
-        """Forget everything, and what is on its way; what was there is handed back."""
-        gone = list(self.order)
+    def clear(self) -> None:
+        """Forget everything, and what is on its way."""
+        self._count_ended()
+        self.departed.extend(self.order.items())
         self.entries.clear()
         self.order.clear()
         for fetching in self._fetching.values():
             fetching.wanted = False
+        self.departed.extend(self._fetching.values())
         self._fetching.clear()
-        return gone
 
     def step_back(self, seconds: float) -> None:
         """The clock reads so much less than just now, and is taken as one that stood still."""
@@ -171,7 +169,10 @@ class CacheCore:
             entry.stale_until -= seconds
             entry.refresh_at -= seconds
 
-    def _one_less(self, fetching: Fetching) -> None:
-        fetching.runs -= 1
-        if not fetching.runs and self._fetching.get(fetching.key) is fetching:
-            del self._fetching[fetching.key]
+    def _count_ended(self) -> None:
+        while self._ended:
+            fetching = self._ended.popleft()
+            self.departed.append(fetching)
+            fetching.runs -= 1
+            if not fetching.runs and self._fetching.get(fetching.key) is fetching:
+                del self._fetching[fetching.key]

@@ -3,7 +3,9 @@
 1. At most ``most`` are kept. When a new one does not fit, the least recently used
    that is idle and healthy goes first, then the least recently used that is idle;
    one in use never goes, so that their number may pass the bound while all are in use.
-2. What goes is handed back, so that its totals can be kept.
+2. What goes is handed back, so that its totals can be kept. With its key it is laid aside in
+   ``departed`` too, for whoever had the turn to let go of after it: a key may end in code of the
+   user's.
 3. `get` needs no turn: it is one look-up, and notes the use in the entry itself.
    The heap learns of uses when somebody must go: it is lazy, and exact.
    Whoever looks up and uses a state without a turn may do so while it is made to go:
@@ -12,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -44,6 +47,7 @@ class Keys(Generic[T]):
         self._idle, self._healthy, self._retire = idle, healthy, retire
         self.slots: dict[Hashable, Slot[T]] = {}
         self.uses = count()
+        self.departed: deque[Slot[T]] = deque()
         self._heap: list[tuple[int, Slot[T]]] = []
 
     def __len__(self) -> int:
@@ -81,12 +85,11 @@ class Keys(Generic[T]):
         heappush(self._heap, (slot.used, slot))
         return gone
 
-    def clear(self) -> list[T]:
-        """Hand back everything."""
-        gone = self.states()
+    def clear(self) -> None:
+        """All have to go."""
+        self.departed.extend(self.slots.values())
         self.slots.clear()
         self._heap.clear()
-        return gone
 
     def _evict(self) -> Slot[T] | None:
         passed: list[tuple[int, Slot[T]]] = []
@@ -112,4 +115,5 @@ class Keys(Generic[T]):
         heapify(self._heap)
         if chosen is not None:
             del self.slots[chosen.key]
+            self.departed.append(chosen)
         return chosen

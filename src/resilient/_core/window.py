@@ -15,6 +15,7 @@ can move neither end over its mark.
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from typing import Final
 
@@ -44,7 +45,7 @@ class TimeWindow:
     )
 
     def __init__(self, length: float, now: float, total: int) -> None:
-        self._width = length * SHARE
+        self._width = max(length * SHARE, sys.float_info.min)  # it is divided by
         self.clear(now, total)
 
     def clear(self, now: float, total: int) -> None:

@@ -236,9 +236,11 @@ class Bracketing(PolicyBase, Blocks, Generic[C]):
 
     def renew(self) -> None:
         """See `PolicyBase.renew`: calls under way end where they began."""
+        before = self._keys
         with self._lock:
             self._start()
         self.after()
+        del before  # here, where the end of a key may use this policy
 
     def forking_over(self) -> None:
         """See `PolicyBase.forking_over`: calls may have ended meanwhile."""
@@ -299,7 +301,10 @@ class Bracketing(PolicyBase, Blocks, Generic[C]):
             self.settle(ended.popleft(), now)
 
     def after(self) -> None:
-        """Outside the lock: settle what ended meanwhile, and let those go on who were served."""
+        """Outside the lock: settle what ended meanwhile, and let those go on who were served.
+
+        And let go of the keys that made room: their end may be code of the user's.
+        """
         while self._ended and self._lock.acquire(blocking=False):
             try:
                 self.drain(clock.now())
@@ -311,7 +316,12 @@ class Bracketing(PolicyBase, Blocks, Generic[C]):
                 waiter = self.woken.popleft()
             except IndexError:  # another thread was quicker
                 return
-            waiter.wake()
+            if waiter.given and waiter.lost():
+                self.end(waiter)  # what it was given is for whoever is behind it
+            else:
+                waiter.wake()
+        if self._keys is not None and self._keys.departed:
+            self._keys.departed.clear()
 
     def _sums(self, cores: list[C], more: dict[str, int]) -> dict[str, int]:
         return {

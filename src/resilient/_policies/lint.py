@@ -156,10 +156,10 @@ def _breaker_inside_patient_retry(stack: _Stack) -> Iterator[Finding]:
             yield Finding(
                 "breaker-inside-patient-retry",
                 _called(retry, breaker),
-                f"The retry may wait for {bridged:.3g} s, and the breaker stays open for "
+                f"The retry may wait for {_more(bridged):g} s, and the breaker stays open for "
                 f"{cooldown:g} s: callers sit the cooldown out, instead of failing fast, "
                 "and then all probe at once.",
-                f"Write a cooldown longer than {bridged:.3g} s, or fewer or shorter waits.",
+                f"Write a cooldown longer than {_more(bridged):g} s, or fewer or shorter waits.",
             )
 
 
@@ -218,8 +218,18 @@ RULES: Final[tuple[Callable[[_Stack], Iterator[Finding]], ...]] = (
 
 def _less(seconds: float) -> float:
     """*seconds* to three digits, and no more than they are."""
-    unit: float = 10.0 ** (math.floor(math.log10(seconds)) - 2)
+    unit = _third_digit(seconds)
     return round(math.floor(seconds / unit * (1 + CLOSE)) * unit, 12)
+
+
+def _more(seconds: float) -> float:
+    """*seconds* to three digits, and no less than they are."""
+    unit = _third_digit(seconds)
+    return round(math.ceil(seconds / unit * (1 - CLOSE)) * unit, 12)
+
+
+def _third_digit(seconds: float) -> float:
+    return float(10.0 ** (math.floor(math.log10(seconds)) - 2))
 
 
 def _called(*policies: PolicyBase) -> tuple[str, ...]:

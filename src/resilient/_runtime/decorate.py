@@ -55,7 +55,7 @@ def guarded(policy: Guarding, fn: AnyFunction) -> AnyFunction:
     if (
         type(fn) is FunctionType
         and not fn.__code__.co_flags & _GENERATOR
-        and "__wrapped__" not in fn.__dict__
+        and not fn.__dict__  # as of most: no wrapper, and not marked as a coroutine function
     ):
         is_async = bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
     else:

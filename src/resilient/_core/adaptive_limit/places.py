@@ -155,6 +155,7 @@ class AdaptiveLimitCore:
     def give_up(self, waiter: PriorityWaiter, now: float) -> None:
         """*waiter* goes, whether it was given a place or not."""
         if waiter.given:
+            waiter.given = False  # it may go twice: given up for lost, and collected
             self.in_flight -= 1
         else:
             self.queue.pop(waiter, None)

@@ -85,6 +85,7 @@ class BreakerOfKey(Controls):
         with breaker._lock:
             breaker._drain(now)
             breaker._turn_core(breaker._core_of(self._key), state, how, now, u)
+        breaker.let_go()
         breaker.outbox.deliver()
 
     def __repr__(self) -> str:

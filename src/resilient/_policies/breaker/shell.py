@@ -177,6 +177,7 @@ class Breaker(PolicyBase, Controls):
             if self._keys is not None:
                 self._keys.clear()
                 self._none_gone()
+        self.let_go()
 
     def clock_changed(self) -> None:
         """See `PolicyBase.clock_changed`."""
@@ -262,6 +263,7 @@ class Breaker(PolicyBase, Controls):
                     self.outbox.put(self._event(core, moved))
                 if isinstance(answer, Refusal):
                     self.outbox.put(self._rejection(core, answer, now))
+        self.let_go()
         try:
             self.outbox.deliver()
         except BaseException:  # a listener was interrupted: the call will not be made
@@ -346,6 +348,11 @@ class Breaker(PolicyBase, Controls):
             for gone in self._keys.add(key, core):
                 self._remember(gone)
         return core
+
+    def let_go(self) -> None:
+        """Outside the lock: let go of the keys that made room, which may be code of the user's."""
+        if self._keys is not None:
+            self._keys.departed.clear()
 
     def _new_core(self, key: Hashable) -> BreakerCore:
         settings = self._settings

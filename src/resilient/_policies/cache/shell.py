@@ -6,6 +6,7 @@ import random
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, TypeVar, final
 
 from resilient._core.cache import CacheCore, CacheRule, Entry, Fetching
@@ -104,9 +105,14 @@ class Cache(Widening[T_co]):
     def key_of(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Hashable:
         """The key of a call of *fn*, the function that was decorated: for `invalidate`.
 
+        Of a method it may be that of an object, ``key_of(shop.price, "A-17")``, or that of the
+        class, with the object before the other arguments.
+
         Raises:
             TypeError: the arguments can't be hashed.
         """
+        if isinstance(fn, MethodType) and innermost(fn.__func__) is not fn.__func__:
+            return self._finder(fn.__func__)(fn.__self__, *args, **kwargs)  # as its wrapper sees it
         return self._finder(fn)(*args, **kwargs)
 
     def invalidate(self, key: Hashable) -> None:
@@ -122,9 +128,9 @@ class Cache(Widening[T_co]):
     def clear(self) -> None:
         """Forget everything, in this cache alone."""
         with self._lock:
-            gone = self._core.clear()
+            self._core.clear()
         self.flight.forget_all()
-        del gone  # here, where its end may use this cache
+        self._core.departed.clear()
 
     def adopt(self, name: str) -> None:
         """See `PolicyBase.adopt`."""
@@ -225,6 +231,7 @@ class Cache(Widening[T_co]):
             find = key_of(self._settings.key, fn)
             return lambda *args, **kwargs: hashable(find(*args, **kwargs))
         function = innermost(fn)
+        arguments_key(function, (), {})  # refused at once, if no call of it can have a key
         single = self._settings.exists is not None
 
         def by_arguments(*args: Any, **kwargs: Any) -> Hashable:
@@ -305,7 +312,9 @@ class Cache(Widening[T_co]):
     def begin(self, key: Hashable) -> Fetching:
         """A run begins."""
         with self._lock:
-            return self._core.begin(key)
+            fetching = self._core.begin(key)
+        self._core.departed.clear()
+        return fetching
 
     def end(self, fetching: Fetching) -> None:
         """A run is over. Takes no lock: the collector may be anywhere."""
@@ -314,12 +323,11 @@ class Cache(Widening[T_co]):
     def keep(self, key: Hashable, result: Any, fetching: Fetching) -> None:
         """A run has brought *result*: keep it, unless the key was dropped meanwhile."""
         entry = Entry(result, negative=self._is_negative(result))
-        gone: list[Entry | None] = []
         u = (dice.draw if self._settings.rng is None else self._settings.rng.random)()
         with self._lock:
             if fetching.wanted:
-                gone = self._core.keep(key, entry, clock.now(), u)
-        del gone  # here, where its end may use this cache
+                self._core.keep(key, entry, clock.now(), u)
+        self._core.departed.clear()
 
     def better_than_nothing(self, key: Hashable) -> Entry | None:
         """The old value of *key*, if it may be served now."""
@@ -350,9 +358,9 @@ class Cache(Widening[T_co]):
 
     def _drop(self, key: Hashable) -> None:
         with self._lock:
-            gone = self._core.drop(key)
+            self._core.drop(key)
         self.flight.forget(key)
-        del gone  # here, where its end may use this cache
+        self._core.departed.clear()
 
 
 @final

@@ -119,6 +119,7 @@ class Retry(PolicyBase):
                 total.zero()
             self._gave_up = dict.fromkeys(REASONS, 0)
             self._budgets.clear()
+        self._budgets.departed.clear()  # here, where the end of a key may use this retry
         if self._settings.budget is not None:
             self._settings.budget.renew()
 
@@ -292,4 +293,5 @@ class Retry(PolicyBase):
                 budget = self._budgets.get(key)
                 if budget is None:
                     self._budgets.add(key, budget := fresh)
+            self._budgets.departed.clear()
         return budget
