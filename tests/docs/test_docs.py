@@ -200,7 +200,8 @@ EFFECTIVE = {
     ("hedge", "budget"): "`RetryBudget(ratio=0.05, per_second=0.2, ttl=10)`",
     ("fallback", "handler"): "none: exactly one of the two",
     ("fallback", "default"): "none: exactly one of the two",
-    ("protect", "breaker"): "`breaker(consecutive_failures=5, on=on)`",
+    ("protect", "breaker"): "`breaker(consecutive_failures=5, "
+    "cooldown=backoff(1.0, factor=1.5, max=2.0, jitter=0.2), on=on)`",
     ("protect", "limit"): "`adaptive_limit(initial=5, queue=8)`",
 }
 """What stands behind the sentinels; a test holds it against the policies."""

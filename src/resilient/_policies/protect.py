@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from resilient._core.checks import Seconds, refuse, refuse_type, seconds, text, whole
 from resilient._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
+from resilient._policies.backoff import backoff
 from resilient._policies.base import PolicyBase
 from resilient._policies.breaker import Breaker
 from resilient._policies.breaker import breaker as make_breaker
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 CONSECUTIVE: Final = 5
 """Failures in a row that open the breaker: half of what a breaker does by itself, see `protect`."""
+COOLDOWN: Final = backoff(1.0, factor=1.5, max=2.0, jitter=0.2)
+"""How long it stays open: a probe is one call of each client, and asks no more of anybody."""
 INITIAL: Final = 5
 """Calls at once to begin with: what many clients may do at once is what the dependency gets."""
 QUEUE: Final = 8
@@ -129,7 +132,7 @@ def protect(
         key: a function of the call's arguments, or the name of a parameter: budget, breaker and
             limit for each key.
         breaker: not given, one that opens after five failures in a row, or when half of the calls
-            of the last ten seconds failed; ``None`` for none.
+            of the last ten seconds failed, and stays open for 2 s at most; ``None`` for none.
         limit: not given, an `adaptive_limit` that begins at 5, with a queue of 8, in which a call
             waits for a quarter of *timeout* at most; ``None`` for none.
         hedge: for what may run twice at once and is slow now and then; async functions only.
@@ -164,7 +167,7 @@ def protect(
 
 
 def _breaker(name: str | None, on: ErrorSpec, key: Key | None) -> Breaker:
-    return make_breaker(name, consecutive_failures=CONSECUTIVE, on=on, key=key)
+    return make_breaker(name, consecutive_failures=CONSECUTIVE, cooldown=COOLDOWN, on=on, key=key)
 
 
 def _limit(name: str | None, key: Key | None, timeout: float) -> AdaptiveLimit:
