@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 from benchmarks.outcomes import plot, report
@@ -42,9 +43,9 @@ def jobs(told: argparse.Namespace) -> Iterator[Job]:
             for seed in range(1, told.seeds + 1):
                 yield WORLDS[0], fault, "protect without hedge", seed, told.total
         if told.worlds:
-            for world in WORLDS[1:]:
-                for name in ("none", "protect"):
-                    yield world, fault, name, 1, told.total
+            for world, name in product(WORLDS[1:], ("none", "protect")):
+                seeds = range(1, told.world_seeds + 1)
+                yield from ((world, fault, name, seed, told.total) for seed in seeds)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -54,6 +55,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--only", help="faults whose name contains this")
     parser.add_argument("--contenders", help="names, with commas; all by default")
     parser.add_argument("--worlds", action="store_true", help="three further worlds, too")
+    parser.add_argument("--world-seeds", type=int, default=1, help="runs of each outage there (1)")
     parser.add_argument("--short", action="store_true", help="one seed, the beginning only")
     parser.add_argument("--json", type=Path, help="keep the figures there")
     parser.add_argument("--plot", type=Path, help="draw the outages into this directory")

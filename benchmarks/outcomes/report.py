@@ -54,9 +54,7 @@ def comparison(verdicts: Verdicts) -> str:
         lines.append(f"  {'':22}" + "".join(f"{title:>18}" for _, title in COLUMNS))
         for (other, contender), group in groups.items():
             if other == fault:
-                means = [
-                    sum(getattr(one, name) for one in group) / len(group) for name, _ in COLUMNS
-                ]
+                means = [_mean(group, name) for name, _ in COLUMNS]
                 lines.append(f"  {contender:22}" + "".join(f"{mean:18.4g}" for mean in means))
     return "\n".join(lines)
 
@@ -74,20 +72,28 @@ def worlds(verdicts: Verdicts) -> str:
     has probed: so what is lost is told in seconds of the usual traffic.
     """
     title = "further worlds: good user calls a second without a policy and with protect"
-    lines = ["", "", f"{title}; seconds of traffic lost or won by it"]
+    lines = ["", "", f"{title}; seconds of traffic lost or won by it, in the worst seed"]
     for world in WORLDS[1:]:
         groups = _groups(verdicts, world)
         for fault in dict.fromkeys(fault for fault, _ in groups):
-            bare, ours = (groups[fault, name][0] for name in ("none", "protect"))
+            bare, ours = groups[fault, "none"], groups[fault, "protect"]
             traffic = world.shape.capacity * fault.utilisation
-            won = (ours.goodput - bare.goodput) * fault.total / traffic
-            may_cost = WAY_BACK if bare.good < MOSTLY_SERVED else 0.0
-            word = "" if won >= -may_cost else "WORSE"
+            won = [
+                (with_it.goodput - without.goodput) * fault.total / traffic
+                for without, with_it in zip(bare, ours, strict=True)
+            ]
+            may_cost = WAY_BACK if _mean(bare, "good") < MOSTLY_SERVED else 0.0
+            worse = sum(seconds < -may_cost for seconds in won)
+            word = f"WORSE in {worse} of {len(won)}" if worse else ""
             lines.append(
-                f"  {world.name:18} {fault.name:24} {bare.goodput:9.1f} {ours.goodput:9.1f} "
-                f"{won:+9.1f} {word}"
+                f"  {world.name:18} {fault.name:24} {_mean(bare, 'goodput'):9.1f} "
+                f"{_mean(ours, 'goodput'):9.1f} {min(won):+9.1f} {word}"
             )
     return "\n".join(lines)
+
+
+def _mean(group: list[Verdict], figure: str) -> float:
+    return float(sum(getattr(one, figure) for one in group) / len(group))
 
 
 def _groups(verdicts: Verdicts, world: World) -> dict[tuple[Fault, str], list[Verdict]]:
