@@ -42,8 +42,9 @@ def jobs(told: argparse.Namespace) -> Iterator[Job]:
         if fault.plain and "protect" in names:
             for seed in range(1, told.seeds + 1):
                 yield WORLDS[0], fault, "protect without hedge", seed, told.total
-        if told.worlds:
-            for world, name in product(WORLDS[1:], ("none", "protect")):
+        if told.worlds is not None:
+            further = (world for world in WORLDS[1:] if told.worlds in world.name)
+            for world, name in product(further, ("none", "protect")):
                 seeds = range(1, told.world_seeds + 1)
                 yield from ((world, fault, name, seed, told.total) for seed in seeds)
 
@@ -54,7 +55,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, help="runs of each outage (5)")
     parser.add_argument("--only", help="faults whose name contains this")
     parser.add_argument("--contenders", help="names, with commas; all by default")
-    parser.add_argument("--worlds", action="store_true", help="three further worlds, too")
+    parser.add_argument(
+        "--worlds",
+        nargs="?",
+        const="",
+        help="three further worlds, too, or those whose name contains this",
+    )
     parser.add_argument("--world-seeds", type=int, default=1, help="runs of each outage there (1)")
     parser.add_argument("--short", action="store_true", help="one seed, the beginning only")
     parser.add_argument("--json", type=Path, help="keep the figures there")
@@ -72,7 +78,7 @@ def main(words: list[str] | None = None) -> int:
     related = {job: _related(job, verdict, verdicts) for job, verdict in verdicts.items()}
     print(report.table(related))
     print(report.comparison(related))
-    if told.worlds:
+    if told.worlds is not None:
         print(report.worlds(related))
     if told.json:
         rows = [
