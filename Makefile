@@ -50,7 +50,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)
 
 outcomes: $(VENV)/installed-bench
-	@echo "== what users get when a dependency fails, beside every peer; takes about ten minutes"
+	@echo "== what users get when a dependency fails, beside every peer; takes about twenty minutes on two cores"
 	$(BIN)/python -m benchmarks.outcomes $(OUTCOMES)
 
 clean:

@@ -5,7 +5,8 @@ policies of its own. The peers are their real code, with the settings that their
 gives for such a service: three attempts, 0.3 s for each, and a breaker where they have one. They
 follow virtual time because `patched` replaces the clocks that they read: ``time.monotonic``,
 ``time.time`` and ``time.perf_counter``, in the module `time` and wherever a peer has taken
-them from it by name; what they sleep goes by the loop.
+them from it by name, and the class `datetime` where a peer has that; what they sleep goes by the
+loop.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.outcomes.faults import Fault
@@ -111,7 +113,9 @@ def hyx(service: Service, fault: Fault) -> Guarded:
         async with closed, hyx_timeout(TIMEOUT):
             await service.call(key)
 
-    return retry(on=Exception, attempts=ATTEMPTS - 1, backoff=expo(min_delay_secs=0.1))(call)
+    return retry(
+        on=Exception, attempts=ATTEMPTS - 1, backoff=expo(min_delay_secs=0.1, max_delay_secs=10)
+    )(call)
 
 
 def protected(service: Service, fault: Fault) -> Guarded:
@@ -214,14 +218,28 @@ PEERS = ("tenacity", "interlock", "pyresilience", "hyx")
 @contextmanager
 def patched(now: Callable[[], float]) -> Iterator[None]:
     """Let the peers read *now*."""
-    real = (time.monotonic, time.time, time.perf_counter)
-    places = [(time, name) for name in ("monotonic", "time", "perf_counter")]
+
+    class VirtualDatetime(datetime):
+        @classmethod
+        def utcnow(cls) -> datetime:
+            return datetime.fromtimestamp(now(), UTC).replace(tzinfo=None)
+
+    clocks: dict[object, object] = {
+        time.monotonic: now, time.time: now, time.perf_counter: now, datetime: VirtualDatetime
+    }  # fmt: skip
+    places: list[tuple[object, str]] = [
+        (time, name) for name in ("monotonic", "time", "perf_counter")
+    ]
     for module_name, module in tuple(sys.modules.items()):
         if module_name.split(".")[0] in PEERS:
-            places += [(module, name) for name, value in vars(module).items() if value in real]
+            places += [
+                (module, name)
+                for name, value in vars(module).items()
+                if isinstance(value, Hashable) and value in clocks
+            ]
     before = [getattr(module, name) for module, name in places]
-    for module, name in places:
-        setattr(module, name, now)
+    for (module, name), value in zip(places, before, strict=True):
+        setattr(module, name, clocks[value])
     try:
         yield
     finally:
