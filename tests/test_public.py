@@ -109,7 +109,6 @@ def test_concrete_classes_are_final() -> None:
         "Timeout",
         "Deadline",
         "SingleFlight",
-        "Protection",
         "Backoff",
         "Call",
         "Bulkhead",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, final, overload
 
 from resilient._core.checks import text
 from resilient._policies.base import Policy, PolicyBase
@@ -53,6 +53,7 @@ class Pipeline(PolicyBase):
         return f"pipeline({', '.join(repr(member) for member in self.policies)})"
 
 
+@final
 class WideningPipeline(Widening[T_co], Pipeline):
     """A pipeline with a fallback or a cache in it: *T_co* is what else a call may return."""
 
@@ -63,7 +64,7 @@ def pipeline(  # type: ignore[overload-overlap]  # the second, of plain policies
 ) -> Pipeline: ...
 @overload
 def pipeline(*policies: Policy | Widening[T], name: str | None = None) -> WideningPipeline[T]: ...
-def pipeline(*policies: object, name: str | None = None) -> Pipeline:
+def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:  # type: ignore[misc]  # what widens is one, but for its types
     """Compose policies: the first is outermost, exactly as decorators stacked from top to bottom.
 
     One object for many functions, which can stand in another pipeline. It costs no more

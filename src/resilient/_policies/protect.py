@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final, overload
 
 from resilient._core.checks import Seconds, refuse, refuse_type, seconds, text, whole
 from resilient._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
@@ -69,6 +69,7 @@ class Protection(Pipeline):
             self.adopt(name)
 
 
+@final
 class WideningProtection(Widening[T_co], Protection):
     """A protection with a fallback: *T_co* is what else a call may return."""
 
