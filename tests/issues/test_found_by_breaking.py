@@ -119,7 +119,7 @@ def test_a_place_is_not_for_a_waiter_whose_loop_is_closed(policy: Any) -> None:
     assert (policy.stats().queued, policy.stats().in_flight) == (0, 0)
     with deadline(1), policy:
         assert policy.stats().in_flight == 1
-    lost.get_coro().close()  # type: ignore[union-attr]  # as the collector would
+    lost.get_coro().close()  # type: ignore[union-attr, unused-ignore]  # as the collector would
     assert policy.stats().in_flight == 0
     with policy.admit():
         assert policy.stats().in_flight == 1
