@@ -46,7 +46,8 @@ def draw(fault: Fault, shown: dict[str, Series], directory: Path) -> Path:
         )
     size = f'width="{WIDTH}" height="{y + 15}" viewBox="0 0 {WIDTH} {y + 15}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}><style>{STYLE}</style>'
-    file = directory / f"outcomes-{re.sub('[^a-z0-9]+', '-', fault.name)}.svg"
+    slug = re.sub("[^a-z0-9]+", "-", fault.name).strip("-")
+    file = directory / f"outcomes-{slug}.svg"
     file.write_text("\n".join([head, *parts, "</svg>", ""]))
     return file
 

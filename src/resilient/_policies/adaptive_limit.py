@@ -275,8 +275,7 @@ def adaptive_limit(
         raise TypeError(f"initial must be a number, not {initial!r}: write @adaptive_limit()")
     least, first = whole("min", min), whole("initial", initial)
     most = whole("max", max)
-    for one, limit in (("min", least), ("max", most), ("initial", first)):
-        number(one, limit)  # the limit is reckoned with as a float
+    number("max", most)  # the limit is reckoned with as a float, and the others are no more
     if most < least:
         refuse("max", max, f"at least min, which is {least}")
     if not least <= first <= most:
