@@ -98,8 +98,10 @@ def test_a_call_that_is_collected_while_its_thread_begins_to_wait_is_no_deadlock
             sys.settrace(trace)
             policy(ran.set)()
 
-        threading.Thread(target=work, daemon=True).start()
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
         assert ran.wait(10), "it waits for its own lock"
+        worker.join(10)  # a traced thread that outlives the interpreter may bring it down
         """
     )
 
