@@ -38,6 +38,7 @@ from resilient import (
 )
 from resilient.events import CallRejected, LimitChanged
 from resilient.testing import VirtualTime, fresh, record, virtual_time
+from tests.ids import shown
 from tests.worlds import World, in_threads, world_named
 
 PATIENCE = 30.0
@@ -1050,7 +1051,7 @@ ROWS: list[tuple[str, Callable[[Any], object], tuple[Any, ...], tuple[Any, ...],
 @pytest.mark.parametrize(
     ("name", "make", "value", "kind", "allowed"),
     [
-        pytest.param(name, make, value, kind, allowed, id=f"{name}={value!r}"[:40])
+        pytest.param(name, make, value, kind, allowed, id=f"{name}={shown(value)}"[:40])
         for name, make, wrong_value, wrong_type, allowed in ROWS
         for kind, values in ((ValueError, wrong_value), (TypeError, wrong_type))
         for value in values

@@ -35,6 +35,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import record, virtual_time
+from tests.ids import shown
 
 Make = Callable[[Any], object]
 NAN, INF = math.nan, math.inf
@@ -192,7 +193,9 @@ ROWS: list[Row] = [
     ("VirtualTime.advance", with_clock, "seconds", (-1.0, NAN, INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "at least 0"),
 ]  # fmt: skip
 CASES = [
-    pytest.param(make, name, value, kind, allowed, id=f"{what}-{name or 'argument'}={value!r}"[:60])
+    pytest.param(
+        make, name, value, kind, allowed, id=f"{what}-{name or 'argument'}={shown(value)}"[:60]
+    )
     for what, make, name, wrong_value, wrong_type, allowed in ROWS
     for kind, values in ((ValueError, wrong_value), (TypeError, wrong_type))
     for value in values
@@ -210,8 +213,8 @@ def test_it_is_refused_with_its_name_its_value_and_the_range(
     said = str(refused.value)
     assert said.startswith(name + " " if name else ""), said
     assert allowed in said
-    shown = value.total_seconds() if isinstance(value, dt.timedelta) else value
-    members = value if isinstance(value, tuple) else (shown,)
+    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    members = value if isinstance(value, tuple) else (seconds,)
     assert any(repr(one) in said for one in (value, *members)) or not name
 
 

@@ -36,6 +36,7 @@ from resilient import (
 from resilient._policies.retry.make import DEFAULT
 from resilient.events import HedgeLaunched
 from resilient.testing import fresh, record, virtual_time
+from tests.ids import shown
 from tests.worlds import World, in_threads, world_named
 
 
@@ -816,7 +817,7 @@ def test_a_sync_function_that_returns_a_coroutine_is_refused_as_well() -> None:
         ({"name": 5}, TypeError, ["name", "5", "string"]),
         ({"name": len}, TypeError, ["name", "len", "parentheses"]),
     ],
-    ids=lambda value: repr(value) if isinstance(value, dict) else "",
+    ids=lambda value: shown(value) if isinstance(value, dict) else "",
 )
 def test_bad_arguments_are_refused_with_name_value_and_range(
     kwargs: dict[str, Any], kind: type[Exception], words: list[str]

@@ -27,6 +27,7 @@ from resilient import (
 )
 from resilient.events import CallRejected
 from resilient.testing import VirtualTime, fresh, record, virtual_time
+from tests.ids import shown
 from tests.worlds import World, in_threads, world_named
 
 NAN, INF = math.nan, math.inf
@@ -578,7 +579,7 @@ ROWS: list[tuple[str, Callable[[Any], object], tuple[Any, ...], tuple[Any, ...],
 @pytest.mark.parametrize(
     ("name", "make", "value", "kind", "allowed"),
     [
-        pytest.param(name, make, value, kind, allowed, id=f"{name}={value!r}"[:40])
+        pytest.param(name, make, value, kind, allowed, id=f"{name}={shown(value)}"[:40])
         for name, make, wrong_value, wrong_type, allowed in ROWS
         for kind, values in ((ValueError, wrong_value), (TypeError, wrong_type))
         for value in values
@@ -593,6 +594,6 @@ def test_a_bad_argument_is_refused_with_its_name_its_value_and_the_range(
     said = str(refused.value)
     assert said.startswith(f"{name} must be "), said
     assert allowed in said
-    shown = value.total_seconds() if isinstance(value, dt.timedelta) else value
-    members = value if isinstance(value, tuple) else (shown,)
+    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    members = value if isinstance(value, tuple) else (seconds,)
     assert any(repr(one) in said for one in (value, *members)), said
