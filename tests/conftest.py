@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -14,6 +16,15 @@ settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("default")
+REFUSED = {"resilient", "tests", "benchmarks", "tenacity"}
+"""Whose `time.sleep` fails: ours, and that of a library that we wait with."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Coverage measures this process and the workers, but no process that a test starts."""
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(params=WORLDS)
@@ -32,13 +43,20 @@ def async_world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def no_real_sleep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real sleeping fails, but for the tests that are about the real clock."""
+    """Real sleeping fails, but for the tests that are about the real clock.
+
+    Others may sleep: `subprocess` does so while it waits for a process to end.
+    """
     if request.node.get_closest_marker("real_clock"):
         return
+    sleep = time.sleep
 
     def refuse(seconds: float) -> None:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.partition(".")[0] not in REFUSED:
+            return sleep(seconds)
         raise AssertionError(
-            f"time.sleep({seconds}) in a test: use virtual time, or mark it real_clock"
+            f"time.sleep({seconds}) by {caller} in a test: use virtual time, or mark it real_clock"
         )
 
     monkeypatch.setattr(time, "sleep", refuse)

@@ -416,7 +416,10 @@ def test_a_call_after_retry_after_is_admitted_however_the_numbers_round(cooldown
             policy = breaker(consecutive_failures=1, cooldown=cooldown)
             time.advance(0.1)
             run(policy, False)
+            opened_at = time.reading()
             time.advance(elapsed * cooldown)
+            if time.reading() >= opened_at + cooldown:
+                continue  # rounded up, on a machine that has been up for months
             with pytest.raises(CircuitOpen) as refused:
                 policy.admit()
             assert refused.value.retry_after is not None
