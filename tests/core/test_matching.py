@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient._core.matching import BrokenPredicateError, Judge, Matcher, Verdict, leaves
+from resilient._core.matching import BrokenPredicateError, Judge, Matcher, Verdict, each, leaves
 
 OK, BAD, IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
 
@@ -247,6 +247,13 @@ def test_what_is_known_is_asked_of_each_leaf() -> None:
     assert judge(Exception, known=known).error(OSError()) is IGNORED
     assert judge(Exception, known=known).error(group(OSError(), KeyError())) is BAD
     assert judge((), known=known).error(group(OSError(), KeyError())) is OK
+
+
+@pytest.mark.rule("F12")
+def test_each_error_is_a_leaf_of_a_group_or_the_error_itself() -> None:
+    alone, one, two = KeyError(), ValueError(), OSError()
+    assert list(each(alone)) == [alone]
+    assert list(each(group(one, group(two)))) == [one, two]
 
 
 @pytest.mark.rule("F12", "B2")
