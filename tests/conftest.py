@@ -27,9 +27,21 @@ def pytest_collection() -> None:
         os.environ.pop(name, None)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On uvloop, whose time is real, play a test only where the loop matters."""
+    items[:] = [item for item in items if not on_uvloop(item) or item.get_closest_marker("loop")]
+
+
+def on_uvloop(item: pytest.Item) -> bool:
+    """Whether the fixture `world` or `async_world` is uvloop for this test."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    return "uvloop" in (params.get("world"), params.get("async_world"))
+
+
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Each of the four worlds in turn."""
+    """Each of the four worlds in turn; but see `pytest_collection_modifyitems`."""
     with world_named(request.param) as one:
         yield one
 

@@ -22,6 +22,12 @@ LOOPLESS = "about timers of an event loop, and a plain thread has none"
 ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"
 """Modules imported above are not rewritten, and filterwarnings would make that an error."""
 HEDGED = "a plain thread has nothing beside it (H5)"
+LOOPED = "does not depend on the loop; uvloop, in real time, plays the tests marked loop"
+NO_LOOP = [
+    "F1", "F6", "F13", "F14", "E1", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B10", "B11",
+    "B12", "B13", "R1", "R3", "R4", "R5", "R6", "R7", "R8", "R12", "L8", "C1", "C2", "C5", "C7",
+    "M3",
+]  # fmt: skip
 REASONS: dict[tuple[str, str], str] = {
     ("F5", "*"): ONCE,
     ("F7", "*"): ONCE,
@@ -33,6 +39,7 @@ REASONS: dict[tuple[str, str], str] = {
     **{(f"H{number}", "threads"): HEDGED for number in range(1, 5)},
     ("T2", "asyncio"): "its tests run their own asyncio loop; see the last column",
     ("T2", "threads"): "its tests begin in a plain thread; see the last column",
+    **dict.fromkeys(((rule, "uvloop") for rule in NO_LOOP), LOOPED),
     ("T2", "uvloop"): "uvloop has real time only",
 }
 
@@ -53,6 +60,7 @@ class Collector:
     def __init__(self) -> None:
         self.cells: Counter[tuple[str, str]] = Counter()
 
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             world = world_of(item)

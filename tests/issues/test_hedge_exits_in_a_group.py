@@ -13,6 +13,8 @@ from resilient import hedge
 from resilient.events import HedgeLaunched, subscribe
 from tests.worlds import World
 
+pytestmark = pytest.mark.loop
+
 
 class Exit(BaseException):
     """One of the caller's own."""

@@ -14,6 +14,8 @@ from resilient import DeadlineExceeded, breaker, deadline, hedge
 from resilient.testing import VirtualTime
 from tests.worlds import World
 
+pytestmark = pytest.mark.loop
+
 
 def test_a_dependency_that_hangs_trips_its_breaker(async_world: World) -> None:
     async def scenario(w: World) -> None:

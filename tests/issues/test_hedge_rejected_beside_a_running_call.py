@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from resilient import bulkhead, hedge
 from tests.worlds import World
+
+pytestmark = pytest.mark.loop
 
 
 def test_the_attempt_that_runs_goes_on(async_world: World) -> None:

@@ -8,6 +8,8 @@ from resilient import cache
 from tests.policies.caches import settled
 from tests.worlds import World
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.mark.rule("C8", "S7")
 def test_a_refresh_may_ask_for_what_the_run_that_began_it_is_for(async_world: World) -> None:

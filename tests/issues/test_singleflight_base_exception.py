@@ -11,6 +11,8 @@ import pytest
 from resilient import singleflight
 from tests.worlds import World
 
+pytestmark = pytest.mark.loop
+
 
 class Quit(BaseException):
     """No Exception, and no cancellation."""

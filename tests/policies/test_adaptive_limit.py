@@ -41,6 +41,8 @@ from resilient.testing import VirtualTime, fresh, record, virtual_time
 from tests.ids import shown
 from tests.worlds import World, in_threads, world_named
 
+pytestmark = pytest.mark.loop
+
 PATIENCE = 30.0
 NAN, INF = math.nan, math.inf
 

@@ -29,6 +29,8 @@ from resilient.events import CallRejected
 from resilient.testing import fresh, record, virtual_time
 from tests.worlds import World, in_threads, world_named
 
+pytestmark = pytest.mark.loop
+
 PATIENCE = 30.0
 
 

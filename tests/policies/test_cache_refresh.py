@@ -23,6 +23,8 @@ from resilient.testing import VirtualTime, record
 from tests.policies.caches import PATIENCE, Source, broken_after, settled
 from tests.worlds import ThreadsWorld, World, drive, in_threads, world_named
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.fixture(params=["asyncio", "trio", "threads"])
 def exact(request: pytest.FixtureRequest) -> Iterator[World]:

@@ -24,6 +24,8 @@ from resilient import (
 from resilient.testing import virtual_time
 from tests.worlds import World
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.mark.rule("D6")
 def test_a_carried_function_runs_with_the_deadline_it_was_made_under() -> None:

@@ -27,6 +27,8 @@ from resilient._runtime import clock
 from resilient.testing import virtual_time
 from tests.worlds import World, world_named
 
+pytestmark = pytest.mark.loop
+
 SLACK = 0.9
 """Units that a real loop may be late without a test noticing; virtual time is never late."""
 

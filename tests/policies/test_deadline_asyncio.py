@@ -22,6 +22,8 @@ from resilient._policies.deadline import Deadline as DeadlineBlock
 from resilient.testing import VirtualTime, virtual_time
 from tests.worlds import World, world_named
 
+pytestmark = pytest.mark.loop
+
 Ts = TypeVarTuple("Ts")
 
 

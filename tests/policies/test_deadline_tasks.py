@@ -27,6 +27,8 @@ from resilient import (
 from resilient.testing import virtual_time
 from tests.worlds import World, drive, in_threads, world_named
 
+pytestmark = pytest.mark.loop
+
 VIRTUAL = ("asyncio", "trio")
 
 

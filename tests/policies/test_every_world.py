@@ -23,6 +23,8 @@ from resilient._runtime import clock
 from resilient._runtime.loops import loop_state
 from tests.worlds import World, in_threads
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.mark.rule("E2")
 def test_the_message_says_what_happened_and_what_to_do(world: World) -> None:

@@ -39,6 +39,8 @@ from resilient.testing import fresh, record, virtual_time
 from tests.ids import shown
 from tests.worlds import World, in_threads, world_named
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_lost(caplog: pytest.LogCaptureFixture) -> Iterator[None]:

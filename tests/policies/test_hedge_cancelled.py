@@ -20,6 +20,8 @@ from resilient.events import HedgeLaunched, subscribe
 from resilient.testing import virtual_time
 from tests.worlds import World, world_named
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def exact(request: pytest.FixtureRequest) -> Iterator[World]:

@@ -31,6 +31,8 @@ from resilient.testing import VirtualTime, fresh, record, virtual_time
 from tests.core.test_rate_limit import ROUNDING, Book
 from tests.worlds import World, in_threads, world_named
 
+pytestmark = pytest.mark.loop
+
 PATIENCE = 30.0
 
 

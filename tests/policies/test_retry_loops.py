@@ -23,6 +23,8 @@ from resilient.events import RetryGaveUp, RetryScheduled
 from resilient.testing import record, virtual_time
 from tests.worlds import World, world_named
 
+pytestmark = pytest.mark.loop
+
 VIRTUAL = ("asyncio", "trio", "threads")
 
 

@@ -34,6 +34,8 @@ from resilient.events import FlightJoined
 from resilient.testing import fresh, record
 from tests.worlds import World, world_named
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_lost(caplog: pytest.LogCaptureFixture) -> Iterator[None]:

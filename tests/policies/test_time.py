@@ -51,6 +51,8 @@ from resilient.events import Event, StateChanged
 from resilient.testing import VirtualTime, fresh, record, virtual_time
 from tests.worlds import World
 
+pytestmark = pytest.mark.loop
+
 PACKAGE = Path(resilient.__file__).parent
 READERS = {
     "time",

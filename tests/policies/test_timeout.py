@@ -20,6 +20,8 @@ from resilient.events import DeadlineExpired, subscribe
 from resilient.testing import fresh, record, virtual_time
 from tests.worlds import World
 
+pytestmark = pytest.mark.loop
+
 
 @pytest.mark.rule("D2", "D7")
 def test_each_call_has_a_fresh_limit(async_world: World) -> None:
