@@ -20,6 +20,17 @@ REFUSED = {"resilient", "tests", "benchmarks", "tenacity"}
 """Whose `time.sleep` fails: ours, and that of a library that we wait with."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-drill", action="store_true", help="drill each scenario, not only the partition"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("every_drill") and not item.config.getoption("every_drill"):
+        pytest.skip("only with --every-drill, as in .ci/run")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection() -> None:
     """Coverage measures this process and the workers, but no process that a test starts."""
