@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +55,28 @@ def test_a_peer_that_is_not_installed_is_named_and_left_out() -> None:
 def test_ours_may_not_be_left_out() -> None:
     with pytest.raises(ModuleNotFoundError):
         list(run(Case("idea", "a case", "sync", (Entry(OURS, missing),)), ONCE))
+
+
+def test_a_peer_of_which_a_part_is_by_hand_is_left_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m benchmarks --only retry` crashed where pyfailsafe was not installed."""
+    monkeypatch.setitem(sys.modules, "failsafe", None)
+    names = [FLOOR, OURS, "pyfailsafe, three by hand"]
+    case = stack.CASES[1]
+    entries = tuple(entry for entry in case.entries if entry.library in names)
+    assert len(entries) == len(names)
+    for outcome in run(replace(case, entries=entries), ONCE):
+        assert outcome.skipped == {"pyfailsafe, three by hand": "not installed"}
+        assert [figure.library for figure in outcome.figures] == [FLOOR, OURS]
+
+
+@pytest.mark.parametrize("error", [ValueError(), ModuleNotFoundError(name="resilient._core.gone")])
+def test_what_is_by_hand_may_not_fail_otherwise(error: Exception) -> None:
+    def fail() -> Call:
+        raise error
+
+    entry = Entry("by hand", fail, by_hand=True)
+    with pytest.raises(type(error)):
+        list(run(Case("idea", "a case", "sync", (entry,)), ONCE))
 
 
 def test_an_async_case_runs_on_each_loop_and_units_share_its_time() -> None:
