@@ -62,7 +62,7 @@ outcomes: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.outcomes $(OUTCOMES)
 
 clean:
-	rm -rf $(VENV) .venv-* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build mutants
+	rm -rf .ci/logs $(VENV) .venv-* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build mutants
 
 $(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
 	@echo "== installing resilient-py[$*] into $(VENV)"
