@@ -1,7 +1,5 @@
 """The adaptive limit in every world: what is a sample, who gets in, who waits, who is shed."""
 
-# ruff: noqa: E501  # a table is read by its rows
-
 from __future__ import annotations
 
 import asyncio
@@ -38,7 +36,6 @@ from resilient import (
 )
 from resilient.events import CallRejected, LimitChanged
 from resilient.testing import VirtualTime, fresh, record, virtual_time
-from tests.ids import shown
 from tests.worlds import World, in_threads, world_named
 
 pytestmark = pytest.mark.loop
@@ -1025,50 +1022,6 @@ def test_at_three_times_the_capacity_those_who_get_in_are_served_in_time(exact: 
         assert policy.stats().rejected > policy.stats().calls
 
     exact.run(scenario)
-
-
-# Bad arguments.
-
-TEXT, NONE, FLAG, THING = "x", None, True, object()
-NOT_A_NUMBER = (TEXT, FLAG, [1.0], THING, 1j)
-# (the argument, how it is made, a ValueError, a TypeError, a word of the range)
-ROWS: list[tuple[str, Callable[[Any], object], tuple[Any, ...], tuple[Any, ...], str]] = [
-    ("initial", lambda v: adaptive_limit(initial=v), (0, -1, 1001), (1.5, NAN, NONE, *NOT_A_NUMBER), ""),
-    ("initial", lambda v: adaptive_limit(initial=v, min=5, max=9), (4, 10), (), "5 to 9"),
-    ("min", lambda v: adaptive_limit(min=v), (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
-    ("max", lambda v: adaptive_limit(max=v), (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
-    ("max", lambda v: adaptive_limit(min=5, max=v), (4,), (), "at least min, which is 5"),
-    ("algorithm", lambda v: adaptive_limit(algorithm=v), ("bbr", "", NONE, 3, "Gradient"), (), '"vegas"'),
-    ("queue", lambda v: adaptive_limit(queue=v), (-1,), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 0"),
-    ("priority", lambda v: adaptive_limit(priority=v), (NAN, INF, -INF, 10**400), (NONE, *NOT_A_NUMBER), "number"),
-    ("key", lambda v: adaptive_limit(key=v), (), (3, ("tenant",), FLAG), "parameter"),
-    ("max_keys", lambda v: adaptive_limit(max_keys=v), (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
-    ("name", lambda v: adaptive_limit(name=v), (), (3, b"db", len), "string"),
-    ("initial", lambda v: adaptive_limit(initial=v), (), (len,), "@adaptive_limit()"),
-    ("key", lambda v: adaptive_limit(key="k").of(v), (), (["a"], {"a": 1}), "hashable"),
-]  # fmt: skip
-
-
-@pytest.mark.rule("F7", "L7")
-@pytest.mark.parametrize(
-    ("name", "make", "value", "kind", "allowed"),
-    [
-        pytest.param(name, make, value, kind, allowed, id=f"{name}={shown(value)}"[:40])
-        for name, make, wrong_value, wrong_type, allowed in ROWS
-        for kind, values in ((ValueError, wrong_value), (TypeError, wrong_type))
-        for value in values
-    ],
-)
-def test_a_bad_argument_is_refused_with_its_name_its_value_and_the_range(
-    name: str, make: Callable[[Any], object], value: Any, kind: type[Exception], allowed: str
-) -> None:
-    with pytest.raises((ValueError, TypeError)) as refused:
-        make(value)
-    assert type(refused.value) is kind, refused.value
-    said = str(refused.value)
-    assert said.startswith(f"{name} must be "), said
-    assert allowed in said
-    assert repr(value) in said
 
 
 def test_its_numbers_may_be_at_the_ends_of_their_ranges() -> None:

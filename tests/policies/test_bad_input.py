@@ -129,27 +129,33 @@ ROWS: list[Row] = [
     ("rate_limit", lambda v: rate_limit(1, name=v), "name", (), (3, b"r", len), "string"),
     ("RateLimit.take", lambda v: rate_limit(5).take(v), "n", (0, -1, 6), (1.0, NAN, NONE, *NOT_A_NUMBER), "at "),
     ("RateLimitOfKey.take", lambda v: rate_limit(5, key="k").of("a").take(v), "n", (0, 6), (1.0, NONE), "at "),
-    ("adaptive_limit", lambda v: adaptive_limit(initial=v), "initial", (0, -1, 1001), (1.5, NAN, NONE, *NOT_A_NUMBER, len), ""),
-    ("adaptive_limit", lambda v: adaptive_limit(min=v), "min", (0, -1), (1.5, NAN, NONE, *NOT_A_NUMBER), "at least 1"),
+    ("adaptive_limit", lambda v: adaptive_limit(initial=v), "initial", (0, -1, 1001), (1.5, NAN, NONE, *NOT_A_NUMBER), ""),
+    ("adaptive_limit", lambda v: adaptive_limit(initial=v), "initial", (), (len,), "@adaptive_limit()"),
+    ("adaptive_limit", lambda v: adaptive_limit(initial=v, min=5, max=9), "initial", (4, 10), (), "5 to 9"),
+    ("adaptive_limit", lambda v: adaptive_limit(min=v), "min", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("adaptive_limit", lambda v: adaptive_limit(max=v), "max", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("adaptive_limit", lambda v: adaptive_limit(min=9, max=v), "max", (8,), (), "at least min, which is 9"),
     ("adaptive_limit", lambda v: adaptive_limit(min=9, initial=v), "initial", (8,), (), "between min and max, 9 to 1000"),
     ("adaptive_limit", lambda v: adaptive_limit(algorithm=v), "algorithm", ("x", "", "AIMD"), (), "aimd"),
+    ("adaptive_limit", lambda v: adaptive_limit(algorithm=v), "algorithm", ("bbr", "", NONE, 3, "Gradient"), (), '"vegas"'),
     ("adaptive_limit", lambda v: adaptive_limit(queue=v), "queue", (-1,), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 0"),
-    ("adaptive_limit", lambda v: adaptive_limit(priority=v), "priority", (NAN, INF, -INF), (NONE, *NOT_A_NUMBER), "number"),
+    ("adaptive_limit", lambda v: adaptive_limit(priority=v), "priority", (NAN, INF, -INF, 10**400), (NONE, *NOT_A_NUMBER), "number"),
     ("adaptive_limit's priority", lambda v: adaptive_limit(priority=lambda: v).call(int), "priority", (NAN, INF), (NONE, TEXT, FLAG), "number"),
     ("adaptive_limit", lambda v: adaptive_limit(key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
     ("adaptive_limit", lambda v: adaptive_limit(max_keys=v), "max_keys", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("adaptive_limit", lambda v: adaptive_limit(name=v), "name", (), (3, b"a", len), "string"),
-    ("throttle", lambda v: throttle(k=v), "k", (0, 0.99, -1.0, NAN, INF), (NONE, *NOT_A_NUMBER, len), ""),
+    ("adaptive_limit.of", lambda v: adaptive_limit(key="k").of(v), "key", (), (["a"], {"a": 1}), "hashable"),
+    ("throttle", lambda v: throttle(k=v), "k", (0, 0.99, -1, NAN, INF), (NONE, *NOT_A_NUMBER), "at least 1"),
+    ("throttle", lambda v: throttle(k=v), "k", (), (len,), "@throttle()"),
     ("throttle", lambda v: throttle(window=v), "window", (0, -1.0, NAN, INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "above 0"),
     ("throttle", lambda v: throttle(minimum=v), "minimum", (0, -1), (1.5, NAN, NONE, *NOT_A_NUMBER), "at least 1"),
-    ("throttle", lambda v: throttle(max_reject=v), "max_reject", (0, -0.1, 1, 1.01, NAN, INF), (NONE, *NOT_A_NUMBER), "above 0 and below 1"),
+    ("throttle", lambda v: throttle(max_reject=v), "max_reject", (0, -0.1, 1, 1.01, 1.5, NAN, INF), (NONE, *NOT_A_NUMBER), "above 0 and below 1"),
     ("throttle", lambda v: throttle(on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
     ("throttle", lambda v: throttle(key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
     ("throttle", lambda v: throttle(max_keys=v), "max_keys", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("throttle", lambda v: throttle(rng=v), "rng", (), (3, TEXT, lambda: 0.5), "random.Random"),
     ("throttle", lambda v: throttle(name=v), "name", (), (3, b"t", len), "string"),
+    ("throttle.of", lambda v: throttle(key="k").of(v), "key", (), (["a"], {"a": 1}), "hashable"),
     ("hedge", lambda v: hedge(v), "after", (0, -1.0, NAN, INF, NEGATIVE, "p0", "p101", "p", "95", "p-5", "p1e1", "P95", ""), (NONE, FLAG, [1.0], THING, 1j, len), ""),
     ("hedge", lambda v: hedge(1, max=v), "max", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("hedge", lambda v: hedge(1, on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
@@ -211,7 +217,7 @@ def test_it_is_refused_with_its_name_its_value_and_the_range(
         make(value)
     assert type(refused.value) is kind, refused.value
     said = str(refused.value)
-    assert said.startswith(name + " " if name else ""), said
+    assert said.startswith(f"{name} must be " if name else ""), said
     assert allowed in said
     seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
     members = value if isinstance(value, tuple) else (seconds,)

@@ -1,10 +1,7 @@
 """The throttle in every world: what it counts, what it rejects, how it recovers."""
 
-# ruff: noqa: E501  # a table is read by its rows
-
 from __future__ import annotations
 
-import datetime as dt
 import gc
 import math
 import random
@@ -27,7 +24,6 @@ from resilient import (
 )
 from resilient.events import CallRejected
 from resilient.testing import VirtualTime, fresh, record, virtual_time
-from tests.ids import shown
 from tests.worlds import World, in_threads, world_named
 
 NAN, INF = math.nan, math.inf
@@ -553,47 +549,3 @@ def test_with_many_threads_no_call_is_lost(world: str) -> None:
     assert good + bad + rejected == 2400
     assert policy.only.idle()
     assert rejected
-
-
-# Bad arguments.
-
-TEXT, NONE, FLAG, THING = "x", None, True, object()
-NOT_A_NUMBER = (TEXT, FLAG, [1.0], THING, 1j)
-# (the argument, how it is made, a ValueError, a TypeError, a word of the range)
-ROWS: list[tuple[str, Callable[[Any], object], tuple[Any, ...], tuple[Any, ...], str]] = [
-    ("k", lambda v: throttle(k=v), (0, 0.99, -1, NAN, INF), (NONE, *NOT_A_NUMBER), "at least 1"),
-    ("k", lambda v: throttle(k=v), (), (len,), "@throttle()"),
-    ("window", lambda v: throttle(window=v), (0, -1.0, NAN, INF, dt.timedelta(seconds=-1)), (NONE, *NOT_A_NUMBER), "above 0"),
-    ("minimum", lambda v: throttle(minimum=v), (0, -1), (1.5, NAN, NONE, *NOT_A_NUMBER), "at least 1"),
-    ("max_reject", lambda v: throttle(max_reject=v), (0, 1, 1.5, -0.1, NAN, INF), (NONE, *NOT_A_NUMBER), "below 1"),
-    ("on", lambda v: throttle(on=v), (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
-    ("key", lambda v: throttle(key=v), (), (3, ("tenant",), FLAG), "parameter"),
-    ("max_keys", lambda v: throttle(max_keys=v), (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
-    ("rng", lambda v: throttle(rng=v), (), (3, TEXT, lambda: 0.5), "random.Random"),
-    ("name", lambda v: throttle(name=v), (), (3, b"api", len), "string"),
-    ("key", lambda v: throttle(key="k").of(v), (), (["a"], {"a": 1}), "hashable"),
-]  # fmt: skip
-
-
-@pytest.mark.rule("F7", "L8")
-@pytest.mark.parametrize(
-    ("name", "make", "value", "kind", "allowed"),
-    [
-        pytest.param(name, make, value, kind, allowed, id=f"{name}={shown(value)}"[:40])
-        for name, make, wrong_value, wrong_type, allowed in ROWS
-        for kind, values in ((ValueError, wrong_value), (TypeError, wrong_type))
-        for value in values
-    ],
-)
-def test_a_bad_argument_is_refused_with_its_name_its_value_and_the_range(
-    name: str, make: Callable[[Any], object], value: Any, kind: type[Exception], allowed: str
-) -> None:
-    with pytest.raises((ValueError, TypeError)) as refused:
-        make(value)
-    assert type(refused.value) is kind, refused.value
-    said = str(refused.value)
-    assert said.startswith(f"{name} must be "), said
-    assert allowed in said
-    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
-    members = value if isinstance(value, tuple) else (seconds,)
-    assert any(repr(one) in said for one in (value, *members)), said
