@@ -140,37 +140,6 @@ def test_no_limit_at_all_is_refused() -> None:
     retry(on=ValueError, attempts=None, within=1)
 
 
-@pytest.mark.rule("F7")
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"attempts": 0}, ValueError, "attempts"),
-        ({"attempts": -1}, ValueError, "attempts"),
-        ({"attempts": 2.5}, TypeError, "attempts"),
-        ({"attempts": True}, TypeError, "attempts"),
-        ({"wait": -1}, ValueError, "wait"),
-        ({"wait": math.nan}, ValueError, "wait"),
-        ({"wait": math.inf}, ValueError, "wait"),
-        ({"wait": "1"}, TypeError, "wait"),
-        ({"within": 0}, ValueError, "within"),
-        ({"within": -1}, ValueError, "within"),
-        ({"within": math.nan}, ValueError, "within"),
-        ({"stop": 3}, TypeError, "stop"),
-        ({"budget": 3}, TypeError, "budget"),
-        ({"on": int}, TypeError, "on"),
-        ({"on": (ValueError, 5)}, TypeError, "on"),
-        ({"on": KeyboardInterrupt}, ValueError, "on"),
-        ({"on_result": 3}, TypeError, "on_result"),
-        ({"key": 3}, TypeError, "key"),
-    ],
-)
-def test_bad_arguments_are_refused_by_name(
-    arguments: dict[str, Any], error: type[Exception], words: str
-) -> None:
-    with pytest.raises(error, match=words):
-        retry(**{"on": ValueError, **arguments})
-
-
 @pytest.mark.rule("R2")
 def test_on_has_no_default() -> None:
     with pytest.raises(TypeError, match="on"):
