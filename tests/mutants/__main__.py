@@ -16,13 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.rules import RULES
+
 ROOT = Path(__file__).parent.parent.parent
-RULES = [
-    *(f"{letter}{number}" for letter, last in
-      {"F": 14, "E": 2, "B": 13, "R": 12, "D": 9, "S": 8, "L": 8, "H": 5, "C": 8, "M": 3,
-       "T": 3}.items()
-      for number in range(1, last + 1)),
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
