@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from tests.mutants.__main__ import RULES
+from tests.rules import RULES
 from tests.worlds import WORLDS
 
 ONCE = "about building, naming or reading the source: there is no world in it"

@@ -26,13 +26,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.rules import RULES
+
 ROOT = Path(__file__).parent.parent.parent
-RULES = [
-    *(f"{letter}{number}" for letter, last in
-      {"F": 14, "E": 2, "B": 13, "R": 12, "D": 9, "S": 8, "L": 8, "H": 5, "C": 8, "M": 3,
-       "T": 3}.items()
-      for number in range(1, last + 1)),
-]  # fmt: skip
 CORE_RULES = {"B1", "B4", "B6", "B7", "B10", "B11", "B12", "B13", "D8"}
 """Those that `_core` holds alone: mutmut breaks them."""
 LONGEST = 20.0
