@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from resilient._runtime import clock
 from tests.worlds import WORLDS, World, world_named
 
 settings.register_profile(
@@ -62,6 +63,18 @@ def async_world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Each world with a loop: for what a plain thread can't do."""
     with world_named(request.param) as one:
         yield one
+
+
+@pytest.fixture(autouse=True)
+def unshifted_time() -> Iterator[None]:
+    """After each test the real clock is read as it is.
+
+    Time never goes back for a policy, and so a year in one test would cost the next ones the last
+    digits of their seconds.
+    """
+    before = clock._clock, clock._installed, clock.now
+    yield
+    clock._clock, clock._installed, clock.now = before
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from benchmarks.outcomes.__main__ import main
 from benchmarks.outcomes.faults import BEGINS, ENDS, FAULTS, Fault
+from benchmarks.outcomes.scenario import SCENARIOS, Run, UserCall, run
 from benchmarks.outcomes.service import Condition, DownError, Service, Shape
 from benchmarks.outcomes.verdicts import judge, series
-from benchmarks.outcomes.world import WORLDS, Run, UserCall, run
 
 from resilient.testing import virtual_time
 
@@ -86,7 +86,7 @@ def test_a_service_that_goes_down_answers_none_of_those_it_had() -> None:
 
 
 def made(calls: list[UserCall], sent: list[float]) -> Run:
-    return Run(WORLDS[0], fault("down"), "by hand", 1, calls, sent, wasted=1, executed=4)
+    return Run(SCENARIOS[0], fault("down"), "by hand", 1, calls, sent, wasted=1, executed=4)
 
 
 def test_a_verdict_counts_what_began_in_the_fault() -> None:
@@ -104,14 +104,14 @@ def test_a_verdict_counts_what_began_in_the_fault() -> None:
 
 
 def test_an_outage_is_the_same_for_the_same_seed_and_another_for_another() -> None:
-    short = [run(WORLDS[0], fault("down"), "protect", seed, 35.0) for seed in (1, 1, 2)]
+    short = [run(SCENARIOS[0], fault("down"), "protect", seed, 35.0) for seed in (1, 1, 2)]
     shown = [[(call.began, call.ended, call.good) for call in one.calls] for one in short]
     assert shown[0] == shown[1] != shown[2]
 
 
 def test_protect_reaches_in_an_outage_what_is_asked_of_it() -> None:
     """The quickest of them; `make outcomes` plays all."""
-    found = judge(run(WORLDS[0], fault("down"), "protect", 1, 70.0))
+    found = judge(run(SCENARIOS[0], fault("down"), "protect", 1, 70.0))
     for reach in fault("down").reaches:
         assert reach.held(found), (reach, reach.value(found))
 
@@ -119,7 +119,7 @@ def test_protect_reaches_in_an_outage_what_is_asked_of_it() -> None:
 def test_without_a_policy_a_spike_is_never_over_and_with_protect_it_is() -> None:
     """The metastable overload: those who were not served come back, and are the next overload."""
     spike = replace(fault("spike"), total=75.0)
-    none, protect = (judge(run(WORLDS[0], spike, one, 1)) for one in ("none", "protect"))
+    none, protect = (judge(run(SCENARIOS[0], spike, one, 1)) for one in ("none", "protect"))
     assert none.back >= 39 > protect.back
     assert none.goodput < 0.6 * protect.goodput
 

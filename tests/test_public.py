@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import resilient
-from tests.public import MODULES, listing
+from tests.public import MEMBERS, MODULES, listing
 
 LISTED = Path(__file__).with_name("public.txt")
 EXTRAS = (
@@ -162,3 +162,44 @@ def test_what_is_loaded_late_is_there_when_it_is_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "module 'resilient' has no attribute 'nothing'"
+
+
+def objects() -> dict[str, tuple[object, str]]:
+    """An object of each class that users hold, and what it shows beyond its listed members."""
+    keyed = {
+        "breaker": resilient.breaker(key="id"),
+        "bulkhead": resilient.bulkhead(1, key="id"),
+        "rate_limit": resilient.rate_limit(1, key="id"),
+        "adaptive_limit": resilient.adaptive_limit(key="id"),
+        "throttle": resilient.throttle(key="id"),
+    }
+    others = {
+        "retry": resilient.retry(on=OSError),
+        "timeout": resilient.timeout(1),
+        "singleflight": resilient.singleflight(),
+        "hedge": resilient.hedge(1),
+        "fallback": resilient.fallback(default=None),
+        "cache": resilient.cache(1),
+    }
+    parts = "policies retry breaker limit timeout hedge fallback"
+    return {
+        **{name: (policy, "kind") for name, policy in (keyed | others).items()},
+        **{f"{name} of a key": (policy.of(1), "kind") for name, policy in keyed.items()},  # type: ignore[attr-defined]  # all are keyed
+        "pipeline": (resilient.pipeline(resilient.timeout(1)), "kind policies"),
+        "protection": (resilient.protect(on=OSError, timeout=1), f"kind {parts}"),
+        "call": (resilient.bulkhead(1).admit(), ""),
+        "deadline": (resilient.deadline(1), "name seconds"),
+        "backoff": (resilient.backoff(1), ""),
+        "budget": (resilient.RetryBudget(), ""),
+    }
+
+
+@pytest.mark.rule("F14")
+@pytest.mark.parametrize("name", list(objects()))
+def test_dir_shows_what_the_reference_documents_and_no_more(name: str) -> None:
+    one, more = objects()[name]
+    shown = {member for member in dir(one) if not member.startswith("_")}
+    listed = MEMBERS[type(one).__name__.removesuffix("OfKey")].split()
+    if name.endswith("of a key"):  # a handle has the policy's own interface, but that of keys
+        listed = [member for member in listed if member not in {"of", "keys"}]
+    assert shown == {one for one in listed if not one.startswith("_")} | set(more.split())

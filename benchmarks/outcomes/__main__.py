@@ -15,12 +15,12 @@ from pathlib import Path
 from benchmarks.outcomes import plot, report
 from benchmarks.outcomes.contenders import CONTENDERS
 from benchmarks.outcomes.faults import FAULTS, Fault
+from benchmarks.outcomes.scenario import SCENARIOS, Scenario, run
 from benchmarks.outcomes.verdicts import Verdict, judge, series
-from benchmarks.outcomes.world import WORLDS, World, run
 
 SHORT = 45.0
 """Seconds of a short run: past the beginning of the fault."""
-Job = tuple[World, Fault, str, int, float | None]
+Job = tuple[Scenario, Fault, str, int, float | None]
 Outcome = tuple[Verdict, tuple[list[float], list[float]]]
 
 
@@ -30,23 +30,25 @@ def one(job: Job) -> Outcome:
     return judge(played), series(played)
 
 
-def jobs(told: argparse.Namespace) -> Iterator[Job]:
+def jobs(settings: argparse.Namespace) -> Iterator[Job]:
     """All that was asked for."""
-    names = told.contenders.split(",") if told.contenders else list(CONTENDERS)
+    names = settings.contenders.split(",") if settings.contenders else list(CONTENDERS)
     for fault in FAULTS:
-        if told.only and told.only not in fault.name:
+        if settings.only and settings.only not in fault.name:
             continue
         for name in names:
-            seeds = range(1, told.seeds + 1)
-            yield from ((WORLDS[0], fault, name, seed, told.total) for seed in seeds)
+            seeds = range(1, settings.seeds + 1)
+            yield from ((SCENARIOS[0], fault, name, seed, settings.total) for seed in seeds)
         if fault.plain and "protect" in names:
-            for seed in range(1, told.seeds + 1):
-                yield WORLDS[0], fault, "protect without hedge", seed, told.total
-        if told.worlds is not None:
-            further = (world for world in WORLDS[1:] if told.worlds in world.name)
-            for world, name in product(further, ("none", "protect")):
-                seeds = range(1, told.world_seeds + 1)
-                yield from ((world, fault, name, seed, told.total) for seed in seeds)
+            for seed in range(1, settings.seeds + 1):
+                yield SCENARIOS[0], fault, "protect without hedge", seed, settings.total
+        if settings.scenarios is not None:
+            further = (
+                scenario for scenario in SCENARIOS[1:] if settings.scenarios in scenario.name
+            )
+            for scenario, name in product(further, ("none", "protect")):
+                seeds = range(1, settings.scenario_seeds + 1)
+                yield from ((scenario, fault, name, seed, settings.total) for seed in seeds)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -56,52 +58,55 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--only", help="faults whose name contains this")
     parser.add_argument("--contenders", help="names, with commas; all by default")
     parser.add_argument(
-        "--worlds",
+        "--scenarios",
         nargs="?",
         const="",
-        help="three further worlds, too, or those whose name contains this",
+        help="three further scenarios, too, or those whose name contains this",
     )
-    parser.add_argument("--world-seeds", type=int, default=1, help="runs of each outage there (1)")
+    parser.add_argument(
+        "--scenario-seeds", type=int, default=1, help="runs of each outage there (1)"
+    )
     parser.add_argument("--short", action="store_true", help="one seed, the beginning only")
     parser.add_argument("--json", type=Path, help="keep the figures there")
     parser.add_argument("--plot", type=Path, help="draw the outages into this directory")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    told = parser.parse_args(words)
-    told.total = SHORT if told.short else None
-    told.seeds = 1 if told.short else told.seeds
-    todo = list(jobs(told))
+    settings = parser.parse_args(words)
+    settings.total = SHORT if settings.short else None
+    settings.seeds = 1 if settings.short else settings.seeds
+    todo = list(jobs(settings))
     if not todo:
         parser.error("there is no such fault")
-    with ProcessPoolExecutor(told.processes) as pool:
+    with ProcessPoolExecutor(settings.processes) as pool:
         outcomes = dict(zip(todo, pool.map(one, todo), strict=True))
     verdicts = {job: verdict for job, (verdict, _) in outcomes.items()}
     related = {job: _related(job, verdict, verdicts) for job, verdict in verdicts.items()}
     print(report.table(related))
     print(report.comparison(related))
-    if told.worlds is not None:
-        print(report.worlds(related))
-    if told.json:
+    if settings.scenarios is not None:
+        print(report.scenarios(related))
+    if settings.json:
         rows = [
-            {"world": job[0].name, "fault": job[1].name, **asdict(v)} for job, v in related.items()
+            {"scenario": job[0].name, "fault": job[1].name, **asdict(v)}
+            for job, v in related.items()
         ]
-        told.json.write_text(json.dumps(rows, indent=1) + "\n")
-    if told.plot:
-        told.plot.mkdir(parents=True, exist_ok=True)
+        settings.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if settings.plot:
+        settings.plot.mkdir(parents=True, exist_ok=True)
         for fault in dict.fromkeys(job[1] for job in todo):
             shown = {
                 job[2]: drawn
                 for job, (_, drawn) in outcomes.items()
-                if job[:2] == (WORLDS[0], fault) and job[3] == 1
+                if job[:2] == (SCENARIOS[0], fault) and job[3] == 1
             }
-            plot.draw(fault, shown, told.plot)
+            plot.draw(fault, shown, settings.plot)
     return 0
 
 
 def _related(job: Job, verdict: Verdict, all_of_them: dict[Job, Verdict]) -> Verdict:
     """*verdict* with its figures beside those of the same seed under others."""
-    world, fault, _, seed, total = job
-    oracle = all_of_them.get((world, fault, "oracle", seed, total))
-    plain = all_of_them.get((world, fault, "protect without hedge", seed, total))
+    scenario, fault, _, seed, total = job
+    oracle = all_of_them.get((scenario, fault, "oracle", seed, total))
+    plain = all_of_them.get((scenario, fault, "protect without hedge", seed, total))
     if oracle is not None and oracle.good:
         verdict = replace(verdict, of_oracle=verdict.good / oracle.good)
     if plain is not None and plain.p99:

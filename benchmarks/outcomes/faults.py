@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from benchmarks.outcomes.service import Condition
-
-if TYPE_CHECKING:
-    from benchmarks.outcomes.verdicts import Verdict
 
 BEGINS, LASTS, TOTAL = 30.0, 30.0, 120.0
 ENDS = BEGINS + LASTS
@@ -24,10 +20,10 @@ class Reach:
     bound: float
     at_least: bool = False
 
-    def value(self, verdict: Verdict) -> float:
+    def value(self, verdict: object) -> float:
         return float(getattr(verdict, self.figure))
 
-    def held(self, verdict: Verdict) -> bool:
+    def held(self, verdict: object) -> bool:
         value = self.value(verdict)
         return value >= self.bound if self.at_least else value <= self.bound
 

@@ -6,10 +6,10 @@ import math
 from collections import defaultdict
 
 from benchmarks.outcomes.faults import Fault, Reach
+from benchmarks.outcomes.scenario import SCENARIOS, Scenario
 from benchmarks.outcomes.verdicts import Verdict
-from benchmarks.outcomes.world import WORLDS, World
 
-Verdicts = dict[tuple[World, Fault, str, int, float | None], Verdict]
+Verdicts = dict[tuple[Scenario, Fault, str, int, float | None], Verdict]
 COLUMNS = (
     ("good", "good in the fault"),
     ("goodput", "good/s in all"),
@@ -26,7 +26,7 @@ COLUMNS = (
 def table(verdicts: Verdicts) -> str:
     """What `protect` reaches, the worst of the seeds."""
     lines = ["", "protect, with its defaults: the worst of the seeds", ""]
-    groups = _groups(verdicts, WORLDS[0])
+    groups = _groups(verdicts, SCENARIOS[0])
     for (fault, contender), group in groups.items():
         if contender != "protect":
             continue
@@ -48,7 +48,7 @@ def _reached(fault: Fault, reach: Reach, group: list[Verdict]) -> str:
 def comparison(verdicts: Verdicts) -> str:
     """All contenders, the mean of the seeds."""
     lines = [""]
-    groups = _groups(verdicts, WORLDS[0])
+    groups = _groups(verdicts, SCENARIOS[0])
     for fault in dict.fromkeys(fault for fault, _ in groups):
         lines += ["", fault.name + (f" ({fault.note})" if fault.note else "")]
         lines.append(f"  {'':22}" + "".join(f"{title:>18}" for _, title in COLUMNS))
@@ -65,19 +65,19 @@ MOSTLY_SERVED = 0.9
 """Share of good calls without a policy, above which there is no outage: nothing may be lost."""
 
 
-def worlds(verdicts: Verdicts) -> str:
-    """`protect` and nothing at all, in the further worlds.
+def scenarios(verdicts: Verdicts) -> str:
+    """`protect` and nothing at all, in the further scenarios.
 
     Who has no policy is back at once from an outage that serves nobody, and a breaker only when it
     has probed: so what is lost is told in seconds of the usual traffic.
     """
-    title = "further worlds: good user calls a second without a policy and with protect"
+    title = "further scenarios: good user calls a second without a policy and with protect"
     lines = ["", "", f"{title}; seconds of traffic lost or won by it, in the worst seed"]
-    for world in WORLDS[1:]:
-        groups = _groups(verdicts, world)
+    for scenario in SCENARIOS[1:]:
+        groups = _groups(verdicts, scenario)
         for fault in dict.fromkeys(fault for fault, _ in groups):
             bare, ours = groups[fault, "none"], groups[fault, "protect"]
-            traffic = world.shape.capacity * fault.utilisation
+            traffic = scenario.shape.capacity * fault.utilisation
             won = [
                 (with_it.goodput - without.goodput) * fault.total / traffic
                 for without, with_it in zip(bare, ours, strict=True)
@@ -86,7 +86,7 @@ def worlds(verdicts: Verdicts) -> str:
             worse = sum(seconds < -may_cost for seconds in won)
             word = f"WORSE in {worse} of {len(won)}" if worse else ""
             lines.append(
-                f"  {world.name:18} {fault.name:24} {_mean(bare, 'goodput'):9.1f} "
+                f"  {scenario.name:18} {fault.name:24} {_mean(bare, 'goodput'):9.1f} "
                 f"{_mean(ours, 'goodput'):9.1f} {min(won):+9.1f} {word}"
             )
     return "\n".join(lines)
@@ -96,9 +96,9 @@ def _mean(group: list[Verdict], figure: str) -> float:
     return float(sum(getattr(one, figure) for one in group) / len(group))
 
 
-def _groups(verdicts: Verdicts, world: World) -> dict[tuple[Fault, str], list[Verdict]]:
+def _groups(verdicts: Verdicts, scenario: Scenario) -> dict[tuple[Fault, str], list[Verdict]]:
     found: dict[tuple[Fault, str], list[Verdict]] = defaultdict(list)
     for (where, fault, contender, _, _), verdict in verdicts.items():
-        if where == world:
+        if where == scenario:
             found[fault, contender].append(verdict)
     return found

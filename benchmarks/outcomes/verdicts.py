@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.outcomes.contenders import DEADLINE
 from benchmarks.outcomes.faults import BEGINS, Fault
-from benchmarks.outcomes.world import Run, UserCall
+from benchmarks.outcomes.scenario import Run, UserCall
 
 BUCKET = 0.5
 SETTLED = 10.0  # "before" is from here to the fault

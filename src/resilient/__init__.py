@@ -5,8 +5,9 @@ import typing as _t
 from resilient import errors
 from resilient._core.breaker import BreakerState, BreakerStats
 from resilient._policies.backoff import Backoff, backoff
-from resilient._policies.base import Call, Policy, policies, policy_of
 from resilient._policies.breaker import Breaker, breaker
+from resilient._policies.common.calls import Call
+from resilient._policies.common.policy import Policy, policies, policy_of
 from resilient._policies.deadline import (
     Deadline,
     carry,

@@ -21,17 +21,12 @@ from __future__ import annotations
 from typing import Final, final
 
 __all__ = [
-    "BulkheadFull",
-    "CircuitOpen",
-    "DeadlineExceeded",
-    "Overloaded",
-    "RateLimited",
-    "Rejected",
+    "BulkheadFull", "CircuitOpen", "DeadlineExceeded", "Overloaded", "RateLimited", "Rejected",
     "ResilienceError",
-]
+]  # fmt: skip
 
 
-quick: Final = Exception.__new__
+new_error: Final = Exception.__new__
 """``quick(CircuitOpen, policy, retry_after, reason, why)``: without the call of ``__init__``."""
 
 

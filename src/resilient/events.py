@@ -18,21 +18,10 @@ from resilient._core.retry import Reason
 from resilient._runtime.notify import Subscription, subscribe
 
 __all__ = [
-    "CallRejected",
-    "DeadlineExpired",
-    "Event",
-    "FallbackUsed",
-    "FlightJoined",
-    "HedgeLaunched",
-    "LimitChanged",
-    "RetryGaveUp",
-    "RetryScheduled",
-    "StaleServed",
-    "StateChanged",
-    "Subscription",
-    "WouldHaveOpened",
-    "subscribe",
-]
+    "CallRejected", "DeadlineExpired", "Event", "FallbackUsed", "FlightJoined", "HedgeLaunched",
+    "LimitChanged", "RetryGaveUp", "RetryScheduled", "StaleServed", "StateChanged",
+    "Subscription", "WouldHaveOpened", "subscribe",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from resilient._core.breaker import BreakerCore, BreakerRule, BreakerState, Moved, Permit, Refusal
+from resilient._core.breaker import BreakerConfig, BreakerCore, BreakerState, Moved, Permit, Refusal
 from resilient._core.matching import Verdict
 
 OK, BAD, IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
 
 
-def rule_of(**changes: Any) -> BreakerRule:
+def rule_of(**changes: Any) -> BreakerConfig:
     """It opens at half of at least two calls in 8 s, for 2 s; one probe, leased for 4 s."""
     settings: dict[str, Any] = {
         "consecutive_failures": None,
@@ -24,7 +24,7 @@ def rule_of(**changes: Any) -> BreakerRule:
         "probes": 1,
         "probe_lease": 4.0,
     }
-    return BreakerRule(**{**settings, **changes})
+    return BreakerConfig(**{**settings, **changes})
 
 
 def core_of(

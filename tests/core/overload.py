@@ -19,12 +19,12 @@ from typing import Any
 
 from resilient._core.adaptive_limit import (
     ALGORITHMS,
+    AdaptiveLimitConfig,
     AdaptiveLimitCore,
-    LimitRule,
     Outcome,
-    PriorityWaiter,
     Ticket,
 )
+from resilient._core.waiters import Waiter
 
 WORKERS, SERVICE = 20, 0.010
 
@@ -37,11 +37,11 @@ def core_of(
     most: int = 1000,
     room: int = 0,
     now: float = 0.0,
-    woken: deque[PriorityWaiter] | None = None,
+    woken: list[Waiter] | None = None,
 ) -> AdaptiveLimitCore:
     """A limit as the policy makes it."""
-    rule = LimitRule(initial, least, most, ALGORITHMS[algorithm], room)
-    return AdaptiveLimitCore(rule, now, deque() if woken is None else woken)
+    rule = AdaptiveLimitConfig(initial, least, most, ALGORITHMS[algorithm], room)
+    return AdaptiveLimitCore(rule, now, [] if woken is None else woken)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def overload(
 
     def leave(ticket: Ticket, now: float, outcome: Outcome) -> None:
         ticket.ended_at, ticket.outcome = now, outcome
-        core.leave(ticket, now)
+        core.release(ticket, now)
         rank = ranks.pop(ticket)
         if outcome is Outcome.SAMPLE:
             log.served.append(Served(now, now - ticket.began, core.limit, rank))
@@ -137,7 +137,7 @@ def overload(
         if what == "call":
             at(now + chance.expovariate(rate), "call")
             rank = priority(chance)
-            if not core.enter(rank, now):
+            if not core.try_acquire(rank, now):
                 log.rejected.append(rank)
                 continue
             ticket = Ticket(core, now)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from resilient._core.budget import LATE, MOST_BUCKETS, MOST_TOKENS, BudgetCore, BudgetRule
+from resilient._core.budget import LATE, MOST_BUCKETS, MOST_TOKENS, BudgetConfig, BudgetCore
 
 TTL, EDGE = 10.0, 11.0
 Lots = tuple[tuple[float, float], ...]  # (made at, what is left of it), oldest first
@@ -35,7 +35,9 @@ class BudgetMachine(RuleBasedStateMachine):
     @initialize(reserve=st.sampled_from([0, 1, 3]))
     def begin(self, reserve: int) -> None:
         self.now, self.reserve = 64.0, reserve
-        self.core = BudgetCore(BudgetRule(ratio=0.25, per_second=reserve / TTL, ttl=TTL), self.now)
+        self.core = BudgetCore(
+            BudgetConfig(ratio=0.25, per_second=reserve / TTL, ttl=TTL), self.now
+        )
         self.possible: set[tuple[Lots, Given]] = {((), ())}
 
     @rule(
@@ -105,7 +107,7 @@ def test_it_is_one_of_the_budgets_that_the_contract_allows() -> None:
 def test_in_any_ttl_the_reserve_gives_at_most_its_own(
     times: list[float], per_second: float
 ) -> None:
-    core = BudgetCore(BudgetRule(ratio=0.0, per_second=per_second, ttl=TTL), 0.0)
+    core = BudgetCore(BudgetConfig(ratio=0.0, per_second=per_second, ttl=TTL), 0.0)
     took = [at for at in sorted(times) if core.withdraw(at)]
     assert all(sum(at <= other < at + TTL for other in took) <= per_second * TTL for at in took)
 
@@ -120,14 +122,14 @@ def test_in_any_ttl_the_reserve_gives_at_most_its_own(
         )
     ),
 )
-def test_whatever_the_clock_does_it_is_never_negative_and_as_new_in_the_end(
+def test_however_far_readings_are_out_of_order_it_is_never_negative_and_as_new_in_the_end(
     script: list[tuple[float, str]],
 ) -> None:
-    now, core = 100.0, BudgetCore(BudgetRule(ratio=0.25, per_second=0.3, ttl=TTL), 100.0)
+    now, core = 100.0, BudgetCore(BudgetConfig(ratio=0.25, per_second=0.3, ttl=TTL), 100.0)
     deposits, high = 0, now
     for seconds, what in script:
         now += seconds
-        high = now if high - now > 1 else max(high, now)
+        high = max(high, now)
         getattr(core, what)(now)
         deposits += what == "deposit"
         assert 0 <= core.left(now) <= 3 + 0.25 * deposits
@@ -141,7 +143,7 @@ def test_whatever_the_clock_does_it_is_never_negative_and_as_new_in_the_end(
 def budget(
     ratio: float = 0.0, per_second: float = 0.0, ttl: float = TTL, now: float = 0.0
 ) -> BudgetCore:
-    return BudgetCore(BudgetRule(ratio, per_second, ttl), now)
+    return BudgetCore(BudgetConfig(ratio, per_second, ttl), now)
 
 
 def withdrawals(core: BudgetCore, now: float) -> int:
@@ -292,20 +294,10 @@ def test_a_reading_a_little_out_of_order_goes_to_the_present_bucket() -> None:
     core = budget(ratio=1.0, now=10.0)
     core.deposit(9.0)
     core.deposit(10.5)
+    core.deposit(-50.0)
     assert len(core._buckets) == 1
-    assert core.left(9.5) == 2
-    assert (core.left(20.5), core.left(21.0)) == (2, 0)
-
-
-@pytest.mark.rule("R4", "T2")
-def test_when_the_clock_steps_back_deposits_and_debts_are_dated_now() -> None:
-    core = budget(ratio=1.0, per_second=0.2, now=1000.0)
-    assert core.withdraw(1000.0)
-    core.deposit(1000.0)
-    assert core.left(5.0) == 2
-    assert core.left(14.9) == 2
-    assert core.left(15.0) == 3
-    assert core.left(15.92) == 2
+    assert core.left(9.5) == 3
+    assert (core.left(20.5), core.left(21.0)) == (3, 0)
 
 
 @pytest.mark.rule("R4", "T2")
@@ -314,6 +306,7 @@ def test_readings_a_little_out_of_order_give_nothing_back_early() -> None:
     assert core.withdraw(10.0)
     assert not core.withdraw(9.5)
     assert not core.withdraw(9.0)
+    assert not core.withdraw(-50.0)
     assert not core.withdraw(19.75)
     assert core.withdraw(20.0)
 

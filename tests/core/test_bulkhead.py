@@ -6,7 +6,6 @@ list of free places that is used without a turn, must not show.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import SupportsIndex
 
@@ -22,11 +21,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from resilient._core.bulkhead import FEW, BulkheadCore, Waiter
+from resilient._core.bulkhead import FEW, BulkheadCore
+from resilient._core.waiters import Waiter
 
 
-def core_of(limit: int, room: int = 0) -> tuple[BulkheadCore, deque[Waiter]]:
-    woken: deque[Waiter] = deque()
+def core_of(limit: int, room: int = 0) -> tuple[BulkheadCore, list[Waiter]]:
+    woken: list[Waiter] = []
     return BulkheadCore(limit, room, woken), woken
 
 
@@ -46,7 +46,7 @@ def queued(core: BulkheadCore, count: int = 1) -> list[Waiter]:
 def taken(core: BulkheadCore) -> int:
     """Take every place that can be had, and say how many there were."""
     count = 0
-    while core.enter():
+    while core.try_acquire():
         count += 1
     return count
 
@@ -78,7 +78,7 @@ def enter_at_once(core: BulkheadCore) -> bool:
 def leave_at_once(core: BulkheadCore, meanwhile: Callable[[], object] = lambda: None) -> None:
     """The same, for giving the place back; *meanwhile* another thread has its turn."""
     if core.wanted:
-        core.leave()
+        core.release()
         return
     meanwhile()
     core.free.append(None)
@@ -94,8 +94,8 @@ def leave_at_once(core: BulkheadCore, meanwhile: Callable[[], object] = lambda: 
 def test_as_many_places_can_be_taken_as_the_limit_says_and_not_one_more(limit: int) -> None:
     core, _ = core_of(limit)
     assert taken(core) == limit == core.in_flight()
-    assert not core.enter()
-    core.leave()
+    assert not core.try_acquire()
+    core.release()
     assert (core.in_flight(), core.idle()) == (limit - 1, limit == 1)
     assert taken(core) == 1
 
@@ -103,42 +103,42 @@ def test_as_many_places_can_be_taken_as_the_limit_says_and_not_one_more(limit: i
 @pytest.mark.rule("L1")
 def test_a_place_that_is_given_back_goes_to_the_first_in_the_queue() -> None:
     core, woken = core_of(1, room=3)
-    assert core.enter()
+    assert core.try_acquire()
     first, second, third = queued(core, 3)
-    core.leave()
+    core.release()
     assert (first.given, second.given, third.given) == (True, False, False)
     assert (list(woken), core.in_flight()) == ([first], 1)
-    core.leave()
-    core.leave()
+    core.release()
+    core.release()
     assert list(woken) == [first, second, third]
-    core.leave()
+    core.release()
     assert core.idle()
 
 
 @pytest.mark.rule("L1")
 def test_a_newcomer_stands_behind_those_who_wait_though_they_have_not_gone_on_yet() -> None:
     core, woken = core_of(1, room=2)
-    assert core.enter()
+    assert core.try_acquire()
     (first,) = queued(core)
-    core.leave()
+    core.release()
     assert first.given
-    assert not core.enter()
+    assert not core.try_acquire()
     assert not enter_at_once(core)
     (second,) = queued(core)
-    core.leave()
+    core.release()
     assert list(woken) == [first, second]
 
 
 @pytest.mark.rule("L1")
 def test_a_waiter_that_goes_takes_no_place_with_it() -> None:
     core, woken = core_of(1, room=3)
-    assert core.enter()
+    assert core.try_acquire()
     first, second, third = queued(core, 3)
     core.give_up(second)
     core.give_up(second)
-    core.leave()
+    core.release()
     assert list(woken) == [first]
-    core.leave()
+    core.release()
     assert list(woken) == [first, third]
     assert not second.given
 
@@ -146,9 +146,9 @@ def test_a_waiter_that_goes_takes_no_place_with_it() -> None:
 @pytest.mark.rule("L1")
 def test_a_place_that_was_given_to_a_waiter_that_goes_is_given_to_the_next() -> None:
     core, woken = core_of(1, room=2)
-    assert core.enter()
+    assert core.try_acquire()
     first, second = queued(core, 2)
-    core.leave()
+    core.release()
     core.give_up(first)
     assert (list(woken), core.in_flight()) == ([first, second], 1)
     core.give_up(second)
@@ -197,17 +197,17 @@ def test_what_is_free_for_a_moment_while_somebody_waits_is_for_nobody_else() -> 
     (first,) = queued(core)
     core.free.append(None)  # by a thread that saw the queue empty, and has yet to look again
     assert not enter_at_once(core)
-    assert not core.enter()
+    assert not core.try_acquire()
     (second,) = queued(core)
     assert (list(woken), core.in_flight()) == ([first], 1)
-    core.leave()
+    core.release()
     assert list(woken) == [first, second]
 
 
 @pytest.mark.rule("L3")
 def test_a_full_queue_turns_callers_away_and_so_does_one_who_can_not_wait() -> None:
     core, _ = core_of(1, room=1)
-    assert core.enter()
+    assert core.try_acquire()
     assert arrive(core, patient=False) is None
     queued(core)
     assert arrive(core) is None
@@ -219,10 +219,18 @@ def test_a_full_queue_turns_callers_away_and_so_does_one_who_can_not_wait() -> N
     assert arrive(no_room) is None
 
 
+def test_its_totals_are_what_its_shell_has_counted() -> None:
+    core, _ = core_of(1)
+    assert core.totals() == {"calls": 0, "rejected": 0}
+    core.calls.add(3)
+    next(core.rejected.increment)
+    assert core.totals() == {"calls": 3, "rejected": 1}
+
+
 @pytest.mark.rule("L3")
 def test_who_does_not_say_otherwise_can_wait() -> None:
     core, _ = core_of(1, room=1)
-    assert core.enter()
+    assert core.try_acquire()
     assert core.arrive(Waiter())
 
 
@@ -232,7 +240,7 @@ def test_who_does_not_say_otherwise_can_wait() -> None:
 @pytest.mark.rule("L2")
 def test_more_places_are_there_at_once_for_those_who_wait_and_for_newcomers() -> None:
     core, woken = core_of(1, room=2)
-    assert core.enter()
+    assert core.try_acquire()
     waiting = queued(core, 2)
     core.resize(2)
     assert list(woken) == waiting[:1]
@@ -249,11 +257,11 @@ def test_fewer_places_wait_for_running_calls() -> None:
     core.resize(1)
     (waiter,) = queued(core)
     for left in (2, 1):
-        core.leave()
+        core.release()
         assert (core.in_flight(), waiter.given) == (left, False)
-    core.leave()
+    core.release()
     assert list(woken) == [waiter]
-    core.leave()
+    core.release()
     assert taken(core) == 1
 
 
@@ -261,7 +269,7 @@ def test_fewer_places_wait_for_running_calls() -> None:
 def test_free_places_are_the_first_that_fewer_takes() -> None:
     for limit in (3, 5 * FEW):
         core, _ = core_of(limit)
-        assert core.enter()
+        assert core.try_acquire()
         core.resize(2)
         assert core.in_flight() == 1
         assert taken(core) == 1
@@ -275,7 +283,7 @@ def test_a_debt_is_paid_by_more_places_before_anybody_is_served() -> None:
     queued(core, 2)
     core.resize(3)
     assert (core.in_flight(), list(woken)) == (4, [])
-    assert not core.enter()
+    assert not core.try_acquire()
     core.resize(5)
     assert (core.in_flight(), len(woken)) == (5, 1)
 
@@ -287,14 +295,14 @@ def test_a_place_that_is_given_back_while_the_limit_shrinks_is_not_used_again() 
     assert enter_at_once(core)
     leave_at_once(core, meanwhile=lambda: core.resize(1))
     assert core.in_flight() == 1
-    assert not core.enter()
+    assert not core.try_acquire()
 
     core, _ = core_of(2)
     assert taken(core) == 2
     core.resize(1)
     core.free.append(None)  # by a thread that saw the old limit, and has yet to look again
     assert not enter_at_once(core)
-    assert not core.enter()
+    assert not core.try_acquire()
     core.even_out()
     assert core.in_flight() == 1
 
@@ -352,7 +360,7 @@ class Places(RuleBasedStateMachine):
 
     @rule()
     def fill(self) -> None:
-        while self.core.enter():
+        while self.core.try_acquire():
             self.calls.append(Waiter())
         assert self.line or len(self.calls) >= self.limit, "a place is lost"
 
@@ -363,7 +371,7 @@ class Places(RuleBasedStateMachine):
         if at_once:
             leave_at_once(self.core)
         else:
-            self.core.leave()
+            self.core.release()
         self.over(call)
 
     @precondition(lambda self: self.calls)
@@ -426,7 +434,7 @@ class Places(RuleBasedStateMachine):
         for waiter in self.line:
             self.core.give_up(waiter)
         for _ in self.calls:
-            self.core.leave()
+            self.core.release()
         assert self.core.idle()
         assert taken(self.core) == self.limit, "a place is lost, or there is one too many"
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from resilient._core.cache import CacheCore, CacheRule, Entry, Fetching
+from resilient._core.cache import CacheConfig, CacheCore, Entry, Fetching
 
-RULE = CacheRule(ttl=10.0, most=2, negative_ttl=2.0, stale=5.0, jitter=0.0, refresh_ahead=4.0)
+RULE = CacheConfig(ttl=10.0, max_size=2, negative_ttl=2.0, stale=5.0, jitter=0.0, refresh_ahead=4.0)
 NEARLY_1 = 1 - 2**-53
 
 
@@ -31,10 +31,10 @@ def put(
     return entry
 
 
-def let_go(core: CacheCore) -> list[object]:
+def released(core: CacheCore) -> list[object]:
     """The entries that were laid aside since the last look, alone or with their keys."""
-    entries = [one[0] if isinstance(one, tuple) else one for one in core.departed]
-    core.departed.clear()
+    entries = [one[0] if isinstance(one, tuple) else one for one in core.evicted]
+    core.evicted.clear()
     return [one for one in entries if isinstance(one, Entry)]
 
 
@@ -75,9 +75,20 @@ def test_an_entry_is_fresh_until_its_end_and_not_at_it() -> None:
 def test_past_its_end_an_entry_is_better_than_nothing_for_stale_seconds() -> None:
     core = core_of()
     entry = put(core, "k")
-    assert core.better_than_nothing("k", math.nextafter(15.0, 0)) is entry
-    assert core.better_than_nothing("k", 15.0) is None
-    assert core.better_than_nothing("other", 0.0) is None
+    assert core.stale_entry("k", math.nextafter(15.0, 0)) is entry
+    assert core.stale_entry("k", 15.0) is None
+    assert core.stale_entry("other", 0.0) is None
+
+
+@pytest.mark.rule("C4")
+def test_what_is_served_in_place_of_an_error_tells_of_it() -> None:
+    core, error = core_of(), OSError()
+    entry = put(core, "k")
+    result = core.stale_result("k", math.nextafter(15.0, 0), error)
+    assert result is not None
+    assert (result.entry, result.error) == (entry, error)
+    assert core.stale_result("k", 15.0, error) is None
+    assert core.stale_result("other", 0.0, error) is None
 
 
 @pytest.mark.rule("C3", "C4")
@@ -85,14 +96,13 @@ def test_a_negative_entry_lives_negative_ttl_and_is_neither_stale_nor_refreshed(
     core = core_of()
     entry = put(core, "k", 1.0, negative=True)
     assert (entry.ends_at, entry.stale_until, entry.refresh_at) == (3.0, 3.0, 3.0)
-    assert core.better_than_nothing("k", 3.0) is None
+    assert core.stale_entry("k", 3.0) is None
 
 
 def test_what_lives_for_ever_has_no_end() -> None:
     core = core_of(ttl=math.inf, stale=math.inf, refresh_ahead=None)
     entry = put(core, "k")
     assert (entry.ends_at, entry.stale_until) == (math.inf, math.inf)
-    core.step_back(5.0)
     assert core.fresh("k", 1e300) is entry
 
 
@@ -109,9 +119,9 @@ def test_the_least_recently_used_goes_first_and_is_laid_aside_with_its_key() -> 
     core.keep("a", first, 0.0, 0.5)
     core.keep("b", second, 0.0, 0.5)
     core.order.move_to_end(core.entries["a"])  # as a hit does
-    assert not core.departed
+    assert not core.evicted
     core.keep("c", third, 0.0, 0.5)
-    assert list(core.departed) == [(second, "b")]
+    assert list(core.evicted) == [(second, "b")]
     assert list(core.order.values()) == ["a", "c"]
     assert core.evictions.read() == 1
 
@@ -122,7 +132,7 @@ def test_a_new_value_takes_the_place_of_the_old_one_and_makes_it_the_last_used()
     put(core, "b")
     new = Entry("new", negative=False)
     core.keep("a", new, 1.0, 0.5)
-    assert let_go(core) == [old]
+    assert released(core) == [old]
     assert list(core.order.values()) == ["b", "a"]
     assert core.entries["a"] is new
     assert core.evictions.read() == 0
@@ -139,12 +149,12 @@ def test_dropping_a_key_takes_the_leave_of_the_runs_that_are_under_way() -> None
     assert core.begin("k") is before
     elsewhere = core.begin("other")
     core.drop("k")
-    assert let_go(core) == [entry]
+    assert released(core) == [entry]
     after = core.begin("k")
     assert (before.wanted, after.wanted, elsewhere.wanted) == (False, True, True)
     assert list(core.entries.values()) == [other]
     core.drop("never there")
-    assert not core.departed
+    assert not core.evicted
 
 
 @pytest.mark.rule("C6")
@@ -176,7 +186,7 @@ def test_clearing_takes_the_leave_of_every_run() -> None:
     entries = [put(core, "a"), put(core, "b")]
     runs = [core.begin("a"), core.begin("c")]
     core.clear()
-    assert let_go(core) == entries
+    assert released(core) == entries
     assert not any(run.wanted for run in runs)
     assert core.begin("a").wanted
     assert not core.entries
@@ -235,17 +245,6 @@ def test_without_refresh_ahead_nothing_is_refreshed() -> None:
     assert not core.claim_refresh("k", entry, 9.0)
 
 
-# The clock.
-
-
-@pytest.mark.rule("T2")
-def test_a_clock_that_steps_back_stood_still() -> None:
-    core = core_of()
-    entry = put(core, "k", 100.0)
-    core.step_back(30.0)
-    assert (entry.stored_at, entry.refresh_at, entry.ends_at, entry.stale_until) == (70, 76, 80, 85)
-
-
 # All of it at once, beside a model.
 
 KEYS = ("a", "b", "c")
@@ -279,7 +278,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.core = core_of(most=2, jitter=0.1)
+        self.core = core_of(max_size=2, jitter=0.1)
         self.now = 0.0
         self.known: dict[str, Known] = {}  # the last used last
         self.flying: list[Flying] = []
@@ -318,7 +317,7 @@ class CacheMachine(RuleBasedStateMachine):
         while len(self.known) > 2:
             expected.append(self.known.pop(next(iter(self.known))).entry)
             self.evicted += 1
-        assert let_go(self.core) == expected
+        assert released(self.core) == expected
 
     @rule(run=consumes(runs))
     def fail(self, run: Flying) -> None:
@@ -328,7 +327,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from(KEYS))
     def look(self, key: str) -> None:
         known = self.known.get(key)
-        fresh, help_ = self.core.fresh(key, self.now), self.core.better_than_nothing(key, self.now)
+        fresh, help_ = self.core.fresh(key, self.now), self.core.stale_entry(key, self.now)
         assert fresh is (known.entry if known and self.now < known.ends_at else None)
         assert help_ is (known.entry if known and self.now < known.stale_until else None)
         if known is not None and fresh is not None:
@@ -358,26 +357,17 @@ class CacheMachine(RuleBasedStateMachine):
     def drop(self, key: str) -> None:
         known = self.known.pop(key, None)
         self.core.drop(key)
-        assert let_go(self.core) == ([] if known is None else [known.entry])
+        assert released(self.core) == ([] if known is None else [known.entry])
         for run in self.flying:
             run.wanted = run.wanted and run.key != key
 
     @rule()
     def clear(self) -> None:
         self.core.clear()
-        assert let_go(self.core) == [known.entry for known in self.known.values()]
+        assert released(self.core) == [known.entry for known in self.known.values()]
         self.known.clear()
         for run in self.flying:
             run.wanted = False
-
-    @rule(seconds=st.floats(0.5, 30))
-    def step_back(self, seconds: float) -> None:
-        self.core.step_back(seconds)
-        self.now -= seconds
-        for known in self.known.values():
-            known.ends_at -= seconds
-            known.stale_until -= seconds
-            known.refresh_at -= seconds
 
     @invariant()
     def they_agree(self) -> None:

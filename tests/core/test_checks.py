@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient._core.checks import function, number, refuse, refuse_type, seconds, text, whole
+from resilient._core.checks import (
+    check_callable,
+    check_int,
+    check_name,
+    check_number,
+    check_seconds,
+    refuse,
+    refuse_type,
+)
 
 HUGE = 10**400
 
@@ -51,18 +59,18 @@ def test_a_refusal_names_the_argument_the_range_and_the_value() -> None:
 def test_a_number_outside_its_range_is_refused(
     value: float, limits: dict[str, Any], words: str
 ) -> None:
-    assert words_of(number, "x", value, **limits) == words
+    assert words_of(check_number, "x", value, **limits) == words
 
 
 @pytest.mark.rule("F7")
 @pytest.mark.parametrize("finite", [True, False])
 def test_a_number_that_no_float_holds_is_refused(finite: bool) -> None:
     assert (
-        words_of(number, "x", HUGE, finite=finite)
+        words_of(check_number, "x", HUGE, finite=finite)
         == f"x must be a number that a float can hold, not {HUGE}"
     )
     assert (
-        words_of(seconds, "x", -HUGE, finite=finite)
+        words_of(check_seconds, "x", -HUGE, finite=finite)
         == f"x must be a number that a float can hold, not {-HUGE}"
     )
 
@@ -71,7 +79,7 @@ def test_a_number_that_no_float_holds_is_refused(finite: bool) -> None:
 @pytest.mark.parametrize("value", [True, "1", None, 1j, dt.timedelta(1)])
 def test_what_is_no_number_is_refused(value: object) -> None:
     assert (
-        words_of(number, "x", value, above=0, most=1, error=TypeError)
+        words_of(check_number, "x", value, above=0, most=1, error=TypeError)
         == f"x must be a number above 0 and at most 1, not {value!r}"
     )
 
@@ -90,72 +98,80 @@ def test_a_number_passes_exactly_if_it_is_inside(
         value > above if above is not None else least is None or value >= least
     )
     if inside and math.isfinite(value):
-        assert number("x", value, above=above, least=least, most=most) == value
+        assert check_number("x", value, above=above, least=least, most=most) == value
     else:
         with pytest.raises(ValueError, match=r"^x must be a"):
-            number("x", value, above=above, least=least, most=most)
+            check_number("x", value, above=above, least=least, most=most)
 
 
 def test_a_number_at_its_borders_passes_as_a_float() -> None:
-    assert number("x", 1, least=1, most=1) == 1.0
-    assert type(number("x", 1)) is float
-    assert number("x", math.inf, finite=False) == math.inf
-    assert number("x", -5) == -5.0
+    assert check_number("x", 1, least=1, most=1) == 1.0
+    assert type(check_number("x", 1)) is float
+    assert check_number("x", math.inf, finite=False) == math.inf
+    assert check_number("x", -5) == -5.0
 
 
 @pytest.mark.rule("F7")
 def test_seconds_are_a_number_or_a_timedelta() -> None:
-    assert seconds("x", dt.timedelta(milliseconds=1500)) == 1.5
-    assert seconds("x", 2) == 2.0
-    assert seconds("x", 0) == 0.0
-    assert seconds("x", math.inf, finite=False) == math.inf
-    assert words_of(seconds, "x", math.inf) == "x must be a finite number of at least 0, not inf"
-    assert words_of(seconds, "x", -1.0) == "x must be a finite number of at least 0, not -1.0"
+    assert check_seconds("x", dt.timedelta(milliseconds=1500)) == 1.5
+    assert check_seconds("x", 2) == 2.0
+    assert check_seconds("x", 0) == 0.0
+    assert check_seconds("x", math.inf, finite=False) == math.inf
     assert (
-        words_of(seconds, "x", dt.timedelta(seconds=-1))
+        words_of(check_seconds, "x", math.inf) == "x must be a finite number of at least 0, not inf"
+    )
+    assert words_of(check_seconds, "x", -1.0) == "x must be a finite number of at least 0, not -1.0"
+    assert (
+        words_of(check_seconds, "x", dt.timedelta(seconds=-1))
         == "x must be a finite number of at least 0, not -1.0"
     )
-    assert words_of(seconds, "x", 0.0, above=0) == "x must be a finite number above 0, not 0.0"
     assert (
-        words_of(seconds, "x", True, error=TypeError)
+        words_of(check_seconds, "x", 0.0, above=0) == "x must be a finite number above 0, not 0.0"
+    )
+    assert (
+        words_of(check_seconds, "x", True, error=TypeError)
         == "x must be seconds or a timedelta, of at least 0, not True"
     )
     assert (
-        words_of(seconds, "x", "1", above=0, error=TypeError)
+        words_of(check_seconds, "x", "1", above=0, error=TypeError)
         == "x must be seconds or a timedelta, above 0, not '1'"
     )
 
 
 @pytest.mark.rule("F7")
 def test_a_whole_number_is_an_int_that_is_no_bool() -> None:
-    assert (whole("x", 1), whole("x", HUGE), whole("x", 0, least=0)) == (1, HUGE, 0)
-    assert words_of(whole, "x", 0) == "x must be a whole number of at least 1, not 0"
-    assert words_of(whole, "x", 1, least=2) == "x must be a whole number of at least 2, not 1"
+    assert (check_int("x", 1), check_int("x", HUGE), check_int("x", 0, least=0)) == (1, HUGE, 0)
+    assert words_of(check_int, "x", 0) == "x must be a whole number of at least 1, not 0"
+    assert words_of(check_int, "x", 1, least=2) == "x must be a whole number of at least 2, not 1"
     assert (
-        words_of(whole, "x", True, error=TypeError)
+        words_of(check_int, "x", True, error=TypeError)
         == "x must be a whole number of at least 1, not True"
     )
     assert (
-        words_of(whole, "x", 1.0, least=3, error=TypeError)
+        words_of(check_int, "x", 1.0, least=3, error=TypeError)
         == "x must be a whole number of at least 3, not 1.0"
     )
 
 
 @pytest.mark.rule("F1", "F7")
 def test_a_name_is_a_string_and_a_function_in_its_place_is_told_what_to_write() -> None:
-    assert (text("name", "db", instead="@b()"), text("name", None, instead="@b()")) == ("db", None)
-    assert words_of(text, "name", len, instead="@b()", error=TypeError) == (
+    assert (check_name("name", "db", instead="@b()"), check_name("name", None, instead="@b()")) == (
+        "db",
+        None,
+    )
+    assert words_of(check_name, "name", len, instead="@b()", error=TypeError) == (
         f"name must be a string, not {len!r}: write @b(), with parentheses"
     )
     assert (
-        words_of(text, "name", 5, instead="@b()", error=TypeError)
+        words_of(check_name, "name", 5, instead="@b()", error=TypeError)
         == "name must be a string or None, not 5"
     )
 
 
 @pytest.mark.rule("F7")
 def test_a_function_can_be_called() -> None:
-    assert (function("copy", len), function("copy", None)) == (len, None)
+    assert (check_callable("copy", len), check_callable("copy", None)) == (len, None)
     assert (
-        words_of(function, "copy", 5, error=TypeError) == "copy must be a function or None, not 5"
+        words_of(check_callable, "copy", 5, error=TypeError)
+        == "copy must be a function or None, not 5"
     )

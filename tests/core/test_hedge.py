@@ -98,7 +98,7 @@ def test_what_was_read_early_is_read_anew_before_it_is_stale() -> None:
 def test_renewed_it_knows_nothing() -> None:
     delay = fed(*[1.0] * 30)
     assert delay.after() is not None
-    delay.renew()
+    delay.reset()
     assert delay.after() is None
     for _ in range(20):
         delay.succeeded(0.01)

@@ -86,8 +86,8 @@ class KeysMachine(RuleBasedStateMachine):
         self.model = []
 
     def laid_aside(self) -> list[tuple[Hashable, State]]:
-        slots = list(self.keys.departed)
-        self.keys.departed.clear()
+        slots = list(self.keys.evicted)
+        self.keys.evicted.clear()
         return [(slot.key, slot.state) for slot in slots]
 
     @invariant()
@@ -173,7 +173,7 @@ def test_a_key_that_was_passed_over_keeps_its_turn() -> None:
 def test_cleared_keys_are_laid_aside_and_come_no_more() -> None:
     keys = keys_of(2, "a", "b")
     keys.clear()
-    assert [slot.key for slot in keys.departed] == ["a", "b"]
+    assert [slot.key for slot in keys.evicted] == ["a", "b"]
     assert (len(keys), list(keys), keys.states()) == (0, [], [])
     assert gone(keys, "a") == []
     assert gone(keys, "c") == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient._core.matching import BrokenPredicateError, Judge, Matcher, Verdict, each, leaves
+from resilient._core.matching import BrokenPredicateError, Judge, Matcher, Verdict, each
 
 OK, BAD, IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
 
@@ -28,8 +28,8 @@ def judge(
     return Judge(
         on,
         ignore,
-        known=known,
-        tell=lambda *what: None if told is None else told.append(what),
+        classify_first=known,
+        log=lambda *what: None if told is None else told.append(what),
         **how,
     )
 
@@ -149,7 +149,7 @@ def test_only_a_specification_that_names_a_group_type_sees_the_group() -> None:
     )
 )
 def test_a_group_says_what_its_leaves_say_however_they_are_nested(error: Exception) -> None:
-    found = list(leaves(error)) if isinstance(error, ExceptionGroup) else [error]
+    found = list(each(error))
     verdicts = {
         judge(ValueError, OSError).error(leaf) for leaf in found if isinstance(leaf, Exception)
     }
@@ -179,7 +179,7 @@ def test_a_predicate_of_ignore_that_raises_makes_a_failure_too() -> None:
 
 @pytest.mark.rule("F12")
 def test_a_judge_may_say_that_a_broken_predicate_is_something_else() -> None:
-    assert judge(broken, broken=OK).error(ValueError()) is OK
+    assert judge(broken, on_predicate_error=OK).error(ValueError()) is OK
 
 
 @pytest.mark.rule("F9", "F12")
@@ -221,7 +221,7 @@ ALLOWED = "an exception type, a predicate, or a tuple of these"
 @pytest.mark.parametrize("spec", ["ValueError", None, 5, [ValueError], int, (ValueError, object)])
 def test_what_is_neither_type_nor_predicate_is_refused(spec: Any) -> None:
     with pytest.raises(TypeError) as refused:
-        Judge(ValueError, spec, known=unknown, tell=lambda *what: None)
+        Judge(ValueError, spec, classify_first=unknown, log=lambda *what: None)
     member = spec[1] if isinstance(spec, tuple) else spec
     assert str(refused.value) == f"ignore must be {ALLOWED}, not {member!r}"
 
@@ -258,11 +258,21 @@ def test_each_error_is_a_leaf_of_a_group_or_the_error_itself() -> None:
 
 @pytest.mark.rule("F12", "B2")
 def test_the_very_types_that_are_sure_are_judged_at_once_and_as_ever() -> None:
-    plain = judge((ValueError, OSError, OwnGroup, ExceptionGroup), known_types=(TimeoutError,))
-    assert plain.sure == (ValueError, OSError), "groups are asked leaf by leaf"
+    plain = judge((ValueError, OSError, OwnGroup, ExceptionGroup), classified_types=(TimeoutError,))
+    assert plain.certain_failures == (ValueError, OSError), "groups are asked leaf by leaf"
     assert plain.error(ValueError()) is BAD
-    assert plain.error(UnicodeError()) is BAD, "a subtype by the long way"
-    assert judge(TimeoutError, known_types=(TimeoutError,)).sure == (), "its caller may know better"
-    assert judge(ValueError, KeyError, known_types=()).sure == (), "ignore is asked first"
-    assert judge(ValueError, says_no, known_types=()).sure == ()
-    assert judge(ValueError).sure == (), "by default its caller knows something of every type"
+    assert plain.error(UnicodeError()) is BAD, "a subtype, too"
+    assert plain.error(KeyError()) is OK, "neither named nor doubtful"
+    known = judge(OSError, (), lambda _: IGNORED, classified_types=(TimeoutError,))
+    assert known.error(TimeoutError()) is IGNORED, "its caller knows better of this OSError"
+    assert known.error(ConnectionError()) is BAD
+    assert judge(TimeoutError, classified_types=(TimeoutError,)).certain_failures == (), (
+        "its caller may know better"
+    )
+    assert judge(ValueError, KeyError, classified_types=()).certain_failures == (), (
+        "ignore is asked first"
+    )
+    assert judge(ValueError, says_no, classified_types=()).certain_failures == ()
+    assert judge(ValueError).certain_failures == (), (
+        "by default its caller knows something of every type"
+    )

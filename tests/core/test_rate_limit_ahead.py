@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient._core.bulkhead import Waiter
 from resilient._core.rate_limit import (
     LEAST_AHEAD,
     MOST_AHEAD,
     NOTHING,
+    RateLimitConfig,
     RateLimitCore,
-    RateRule,
 )
+from resilient._core.waiters import Waiter
 
 NOW = 1000.25
 
 
 def core_of(rate: float, per: float = 1.0, burst: int | None = None) -> RateLimitCore:
-    return RateLimitCore(RateRule.of(rate, per, burst), NOW, deque[Waiter]())
+    return RateLimitCore(RateLimitConfig.of(rate, per, burst), NOW, list[Waiter]())
 
 
 def passes(core: RateLimitCore, now: float) -> bool:
@@ -51,7 +49,7 @@ def test_calls_given_ahead_pass_exactly_as_if_each_had_taken_its_turn(
     rate: float, per: float, burst: int | None, steps: list[tuple[float, str]]
 ) -> None:
     one_by_one, ahead, now = core_of(rate, per, burst), core_of(rate, per, burst), NOW
-    most = RateRule.of(rate, per, burst).burst
+    most = RateLimitConfig.of(rate, per, burst).burst
     for gap, step in steps:
         now += gap
         if step in {"call", "burst"}:
@@ -96,7 +94,7 @@ def test_nothing_is_given_ahead_while_somebody_waits_or_when_little_is_left() ->
     core = core_of(1.0, burst=LEAST_AHEAD + 1)
     assert passes(core, NOW)
     assert core.ahead is not NOTHING
-    core.line_up(Waiter())
+    core.queue.join(Waiter())
     assert not core.take(NOW)
     assert core.ahead is NOTHING
     assert not passes(core, NOW + 100)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient._core.retry import REASONS, Reason, floor_of, why_not
+from resilient._core.retry import REASONS, Reason, max_retry_after, reason_to_stop
 
 seconds = st.floats(0, 100) | st.just(math.inf)
 
@@ -23,7 +23,7 @@ def after(
     wait: float = 1.0,
     left: float = math.inf,
 ) -> Reason | None:
-    return why_not(attempt, attempts, stopped, wait, left)
+    return reason_to_stop(attempt, attempts, stopped, wait, left)
 
 
 @pytest.mark.rule("R1")
@@ -81,9 +81,9 @@ class AskedError(Exception):
 
 @pytest.mark.rule("R6")
 def test_the_largest_retry_after_is_the_floor() -> None:
-    assert floor_of((AskedError(1), AskedError(2.5), ValueError(), None)) == 2.5
-    assert type(floor_of((AskedError(3),))) is float
-    assert floor_of((AskedError(sys.float_info.max),)) == sys.float_info.max
+    assert max_retry_after((AskedError(1), AskedError(2.5), ValueError(), None)) == 2.5
+    assert type(max_retry_after((AskedError(3),))) is float
+    assert max_retry_after((AskedError(sys.float_info.max),)) == sys.float_info.max
 
 
 @pytest.mark.rule("R6")
@@ -92,20 +92,20 @@ def test_the_leaves_of_a_group_may_come_as_an_iterator() -> None:
         yield AskedError(1.5)
         yield ValueError()
 
-    assert floor_of(leaves()) == 1.5
+    assert max_retry_after(leaves()) == 1.5
 
 
 @pytest.mark.rule("R6")
 @pytest.mark.parametrize("value", [None, True, "5", -1, -0.5, math.nan, math.inf, 10**400, [1.0]])
 def test_an_unusable_retry_after_is_ignored(value: object) -> None:
-    assert floor_of((AskedError(value),)) == 0.0
-    assert floor_of((AskedError(value), AskedError(0.5))) == 0.5
+    assert max_retry_after((AskedError(value),)) == 0.0
+    assert max_retry_after((AskedError(value), AskedError(0.5))) == 0.5
 
 
 @pytest.mark.rule("R6")
 def test_without_errors_there_is_no_floor() -> None:
-    assert floor_of(()) == 0.0
-    assert floor_of((None,)) == 0.0
+    assert max_retry_after(()) == 0.0
+    assert max_retry_after((None,)) == 0.0
 
 
 @pytest.mark.rule("R6", "F8")
@@ -115,4 +115,4 @@ def test_a_retry_after_that_can_not_be_read_is_ignored() -> None:
         def retry_after(self) -> float:
             raise RuntimeError("no header")
 
-    assert floor_of((AskingBadly(),)) == 0.0
+    assert max_retry_after((AskingBadly(),)) == 0.0

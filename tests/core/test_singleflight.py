@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from resilient._core.singleflight import FlightTable, Run
+from resilient._core.singleflight import Execution, FlightTable
 
 KEYS = st.sampled_from(["a", "b", 1])
 
@@ -24,7 +24,7 @@ KEYS = st.sampled_from(["a", "b", 1])
 class Plan:
     """What the model knows of a run."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Execution) -> None:
         self.run, self.limits, self.waiting = run, list[float](), 0
         self.ended = self.cancelled = self.forgotten = False
 
@@ -39,7 +39,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table: FlightTable[Run] = FlightTable()
+        self.table: FlightTable[Execution] = FlightTable()
         self.plans: list[Plan] = []
 
     def joinable(self, key: object) -> Plan | None:
@@ -54,7 +54,7 @@ class TableMachine(RuleBasedStateMachine):
             "a second run of one key, or one that is over was joined"
         )
         if run is None:
-            run = Run(key)
+            run = Execution(key)
             self.table.begin(run)
             self.plans.append(plan := Plan(run))
         assert plan is not None
@@ -108,9 +108,9 @@ def test_it_does_what_the_contract_says_of_every_run() -> None:
     )
 
 
-def begun(key: str = "a", waiters: int = 1) -> tuple[FlightTable[Run], Run]:
-    table: FlightTable[Run] = FlightTable()
-    run = Run(key)
+def begun(key: str = "a", waiters: int = 1) -> tuple[FlightTable[Execution], Execution]:
+    table: FlightTable[Execution] = FlightTable()
+    run = Execution(key)
     table.begin(run)
     for _ in range(waiters):
         table.join(run, math.inf)
@@ -123,7 +123,7 @@ def test_a_key_has_one_run_at_a_time() -> None:
     assert table.find("a") is run
     assert table.find("b") is None
     with pytest.raises(AssertionError):
-        table.begin(Run("a"))
+        table.begin(Execution("a"))
 
 
 @pytest.mark.rule("S2")
@@ -131,7 +131,7 @@ def test_the_key_is_free_once_the_run_has_ended() -> None:
     table, run = begun(waiters=2)
     table.end(run)
     assert (table.find("a"), len(table), table.flying) == (None, 0, set())
-    table.begin(Run("a"))
+    table.begin(Execution("a"))
 
 
 @pytest.mark.rule("S3")
@@ -154,7 +154,7 @@ def test_when_the_last_one_leaves_the_run_is_to_be_cancelled_and_nobody_joins_it
 def test_the_end_of_a_cancelled_run_does_not_remove_the_next_one() -> None:
     table, run = begun()
     table.leave(run)
-    other = Run("a")
+    other = Execution("a")
     table.begin(other)
     table.end(run)
     assert table.find("a") is other
@@ -178,7 +178,7 @@ def test_after_forget_a_new_run_begins_and_the_end_of_the_old_one_does_not_remov
     table, old = begun(waiters=2)
     table.forget("a")
     assert table.find("a") is None
-    table.begin(new := Run("a"))
+    table.begin(new := Execution("a"))
     assert table.leave(old) is False  # it still serves its waiters
     table.end(old)
     assert table.find("a") is new
@@ -188,7 +188,7 @@ def test_after_forget_a_new_run_begins_and_the_end_of_the_old_one_does_not_remov
 @pytest.mark.rule("S5")
 def test_forget_all_forgets_every_key_and_ends_no_run() -> None:
     table, run = begun()
-    table.begin(other := Run("b"))
+    table.begin(other := Execution("b"))
     table.forget_all()
     assert (len(table), table.find("a"), table.find("b")) == (0, None, None)
     assert table.flying == {run, other}
@@ -196,12 +196,12 @@ def test_forget_all_forgets_every_key_and_ends_no_run() -> None:
 
 @pytest.mark.rule("S7")
 def test_a_run_depends_on_itself_and_on_all_that_it_waits_for_however_far_down() -> None:
-    first, second, third = Run("a"), Run("b"), Run("c")
+    first, second, third = Execution("a"), Execution("b"), Execution("c")
     first.awaits.add(second)
     second.awaits.add(third)
     assert [first.depends_on([run]) for run in (first, second, third)] == [True, True, True]
     assert [third.depends_on([run]) for run in (first, second, third)] == [False, False, True]
-    assert first.depends_on([Run("d"), third])
+    assert first.depends_on([Execution("d"), third])
     assert not first.depends_on([])
 
 
@@ -209,7 +209,7 @@ def test_a_run_depends_on_itself_and_on_all_that_it_waits_for_however_far_down()
 @settings(max_examples=200)
 @given(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=10))
 def test_a_run_depends_on_what_can_be_reached_also_in_a_circle(edges: set[tuple[int, int]]) -> None:
-    runs = [Run(number) for number in range(5)]
+    runs = [Execution(number) for number in range(5)]
     reach = {(number, number) for number in range(5)} | edges
     for middle in range(5):
         reach |= {(a, d) for a, b in reach for c, d in reach if b == middle == c}

@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import resilient
 from resilient import lint, policy_of
-from resilient._policies import base
+from resilient._policies.common import policy
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
 from resilient.telemetry import prometheus
@@ -102,7 +102,8 @@ PAGES = [read(path) for path in [README, *sorted(DOCS.rglob("*.md"))] if "_build
 def test_the_code_of_a_page_runs(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)
-    monkeypatch.setattr(base, "living", Registry())  # as a program it has no policies but its own
+    # As a program it has no policies but its own.
+    monkeypatch.setattr(policy, "registry", Registry())
     with contextlib.nullcontext() if page.has_own_clock else pretend_time(monkeypatch), fresh():
         for block in page.blocks:
             if block.excuse is None:
@@ -113,7 +114,7 @@ def test_the_code_of_a_page_runs(page: Page, monkeypatch: pytest.MonkeyPatch) ->
 def check_stacks(page: Page, module: types.ModuleType) -> None:
     """No example contradicts itself."""
     for name, value in vars(module).items():
-        if isinstance(value, base.PolicyBase) or policy_of(value) is not None:
+        if isinstance(value, policy.PolicyBase) or policy_of(value) is not None:
             assert lint(value) == [], f"{page.name}: {name}"
 
 
@@ -269,9 +270,9 @@ def test_every_factory_has_its_table_of_defaults() -> None:
 
 def test_what_stands_behind_the_sentinels() -> None:
     policy = resilient.retry(on=ValueError)
-    assert f"`{policy.attempts}`" == EFFECTIVE["retry", "attempts"]
+    assert f"`{policy._settings.attempts}`" == EFFECTIVE["retry", "attempts"]
     assert f"`{resilient.RetryBudget()!r}`" == EFFECTIVE["retry", "budget"]
-    assert f"`{resilient.hedge(1).budget!r}`" == EFFECTIVE["hedge", "budget"]
+    assert f"`{resilient.hedge(1)._budget!r}`" == EFFECTIVE["hedge", "budget"]
     make: Any = resilient.fallback
     for wrong in ({}, {"handler": repr, "default": 1}):
         with pytest.raises(TypeError, match="exactly one of them"):

@@ -15,12 +15,12 @@ def test_calls_that_all_take_the_same_are_never_measured_anew(lasts: float) -> N
     core, now = core_of(initial=20, most=20), 0.0
     while now < 60.0:
         tickets: list[Ticket] = []
-        while core.enter(0.0, now):
+        while core.try_acquire(0.0, now):
             tickets.append(Ticket(core, now))
         assert len(tickets) == 20, now
         now += lasts
         for ticket in tickets:
             ticket.ended_at, ticket.outcome = now, Outcome.SAMPLE
-            core.leave(ticket, now)
+            core.release(ticket, now)
         now += 0.25
     assert core.unloaded == lasts

@@ -24,13 +24,13 @@ def before_it_appends(policy: Bulkhead, act: Callable[[], object]) -> Callable[.
     """A trace function that lets *act* happen just before a place is put back without the lock,
     and counts the places that a newcomer can have just after.
     """
-    free = policy.only.free
+    free = policy._states.only.free
     seen: list[str] = []
 
     def lines(frame: FrameType, event: str, arg: object) -> Any:
-        if event == "line" and "core" in frame.f_locals and not seen:
+        if event == "line" and "state" in frame.f_locals and not seen:
             source = line_of(frame)
-            if source == "core.free.append(None)":
+            if source == "state.free.append(None)":
                 seen.append("before")
                 sys.settrace(None)
                 act()
@@ -88,7 +88,7 @@ def test_a_newcomer_does_not_take_what_lies_free_for_a_moment_for_one_who_waits(
     def join_the_queue() -> None:
         threads.append(threading.Thread(target=waiter, daemon=True))
         threads[0].start()
-        while not policy.only.queue:
+        while not policy._states.only.queue:
             waiting.wait(0.0005)
 
     run_traced(policy, join_the_queue)

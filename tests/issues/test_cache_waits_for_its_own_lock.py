@@ -28,7 +28,7 @@ def evict(policy: Cache[Any], fn: Callable[[str], object]) -> None:
 
 
 def replace(policy: Cache[Any], fn: Callable[[str], object]) -> None:
-    policy.renew()
+    policy._reset()
     fn("a")
 
 
@@ -80,7 +80,7 @@ def test_the_collector_may_end_a_run_while_its_cache_is_locked(ahead: bool) -> N
         task = loop.create_task(fn())
         if ahead:
             loop.run_until_complete(task)
-            policy._entries["k"].refresh_at = 0.0  # its time has come
+            policy._store.core.entries["k"].refresh_at = 0.0  # its time has come
             loop.run_until_complete(fn())
         for _ in range(3):
             loop.run_until_complete(asyncio.sleep(0))

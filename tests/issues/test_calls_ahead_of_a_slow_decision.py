@@ -8,16 +8,15 @@ And an interrupt between two steps of that reckoning lost the calls, or invented
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from resilient import RateLimited, rate_limit
-from resilient._core.bulkhead import Waiter
-from resilient._core.rate_limit import RateLimitCore, RateRule
-from resilient._core.tally import Tally
+from resilient._core.counter import Counter
+from resilient._core.rate_limit import RateLimitConfig, RateLimitCore
+from resilient._core.waiters import Waiter
 from resilient._runtime import clock
 
 RATE, BURST, STALL = 10, 20, 5.0
@@ -53,22 +52,24 @@ def block(policy: Any) -> None:
 
 
 @pytest.mark.rule("L4")
+@pytest.mark.parametrize("say_when", [True, False], ids=["they say when", "they don't yet"])
 @pytest.mark.parametrize("ask", [take, block])
 def test_calls_that_pass_while_a_thread_is_held_up_in_its_decision_still_count(
-    ask: Callable[[Any], None],
+    ask: Callable[[Any], None], say_when: bool
 ) -> None:
     time, passed = SlowClock(), 0
     with clock.install(time):
         policy = rate_limit(RATE, burst=BURST)
         policy(lambda: None)()  # and others are given ahead
-        at_once = policy.only.ahead
+        at_once = policy._states.only.ahead
 
         def others_pass() -> None:
             nonlocal passed
             time.at += STALL
             places, times = at_once
             for place in places:  # as the wrapper does
-                times[place] = time.at
+                if say_when:
+                    times[place] = clock.now()
                 passed += 1
 
         time.meanwhile = others_pass
@@ -91,14 +92,14 @@ def test_one_who_says_late_when_it_passed_takes_nothing_back() -> None:
         policy = rate_limit(RATE, burst=BURST)
         fn = policy(lambda: None)
         fn()
-        places, times = policy.only.ahead
+        places, times = policy._states.only.ahead
         taken = [next(places) for _ in range(BURST - 1)]
         for place in taken[1:]:
-            times[place] = time.at
+            times[place] = clock.now()
 
         def says_when() -> None:
             time.at += STALL
-            times[taken[0]] = time.at
+            times[taken[0]] = clock.now()
 
         time.meanwhile = says_when
         with pytest.raises(RateLimited):
@@ -109,7 +110,7 @@ def test_one_who_says_late_when_it_passed_takes_nothing_back() -> None:
 
 
 def core_with_three_passed() -> RateLimitCore:
-    core = RateLimitCore(RateRule.of(RATE, 1.0, BURST), 1000.0, deque[Waiter]())
+    core = RateLimitCore(RateLimitConfig.of(RATE, 1.0, BURST), 1000.0, list[Waiter]())
     assert core.take_ahead(1000.0)
     for _ in range(3):
         places, times = core.ahead
@@ -129,7 +130,7 @@ class Interrupted(list[float]):
         return super().__getitem__(at)
 
 
-class InterruptedTally(Tally):
+class InterruptedCounter(Counter):
     """The same for a count."""
 
     pressed = False
@@ -158,7 +159,7 @@ def test_an_interrupt_while_what_was_given_ahead_is_closed_invents_no_calls() ->
 @pytest.mark.rule("L4")
 def test_an_interrupt_while_calls_are_reckoned_up_loses_none() -> None:
     core = core_with_three_passed()
-    core.calls = InterruptedTally()
+    core.calls = InterruptedCounter()
     core.close()
     with pytest.raises(KeyboardInterrupt):
         core.reckon(1000.0)

@@ -65,6 +65,7 @@ def test_two_wrappers_of_one_guarded_function_are_two_functions() -> None:
 def test_a_keyed_retry_that_evicts_takes_no_lock_under_its_own() -> None:
     policy = retry(on=ValueError, key=lambda key: key)
     policy.call(lambda key: key, 0)
+    assert policy._budgets is not None
     budget = policy._budgets.peek(0)
     assert budget is not None
     with budget._lock:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 from typing import Any, ClassVar
 
 import pytest
 
 from resilient import (
+    BulkheadFull,
     adaptive_limit,
     bulkhead,
     cache,
@@ -139,3 +142,71 @@ def test_the_events_of_a_cache_are_told_one_at_a_time() -> None:
             for thread in threads:
                 thread.join(10)
         assert not together
+
+
+class Ending:
+    """A key: when it is looked up for the *at*-th time, under the policy's lock, *call* ends."""
+
+    at = 0
+    call: Any = None
+
+    def __hash__(self) -> int:
+        self.at -= 1
+        if not self.at:
+            self.call.close(TimeoutError())
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@pytest.mark.rule("F9", "M2")
+@pytest.mark.parametrize("way", ["admit", "block", "queue"])
+def test_an_exit_in_a_listener_gives_up_the_place_that_was_just_found(way: str) -> None:
+    """The events of what ended meanwhile are told by whoever had the lock."""
+
+    def leave(_: object) -> None:
+        raise SystemExit(1)
+
+    with virtual_time() as time:
+        policy = adaptive_limit(initial=2, algorithm="aimd", queue=1, key="tenant")
+        key = Ending()
+        one = policy.of(key)
+        held = [one.admit() for _ in range(2)] if way == "queue" else []
+        others = [policy.of("other").admit() for _ in range(2)]
+        time.advance(10)
+        key.call, key.at = others[0], 2 if way == "queue" else 1
+        with subscribe(leave, LimitChanged), pytest.raises(SystemExit):
+            if way == "admit":
+                one.admit()
+            else:
+                one.call(int)
+        assert policy.of("other").stats().limit < 2
+        assert (one.stats().in_flight, one.stats().queued) == (len(held), 0)
+
+
+@pytest.mark.rule("F3", "L1")
+@pytest.mark.parametrize("make", [bulkhead, lambda limit: adaptive_limit(initial=limit)])
+def test_what_ended_while_the_lock_was_held_is_free_for_the_next_call(make: Any) -> None:
+    policy = make(1)
+    call = policy.admit()
+    with policy._lock:
+        call.close()
+    policy.admit().close()
+    assert (policy.stats().in_flight, policy.stats().rejected) == (0, 0)
+
+
+@pytest.mark.rule("E1")
+def test_a_rejection_leaves_nothing_to_collect() -> None:
+    """A frame that raises an error of its own keeps it, and it keeps the frame."""
+    policy = bulkhead(1)
+    with policy.admit():
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                with contextlib.suppress(BulkheadFull):
+                    policy.admit()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()

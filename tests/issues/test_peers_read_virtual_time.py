@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from benchmarks.outcomes.contenders import patched
 from benchmarks.outcomes.faults import FAULTS
+from benchmarks.outcomes.scenario import SCENARIOS, run
 from benchmarks.outcomes.verdicts import judge
-from benchmarks.outcomes.world import WORLDS, run
 
 
 def test_a_datetime_of_a_peer_reads_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,4 +28,4 @@ def test_a_datetime_of_a_peer_reads_virtual_time(monkeypatch: pytest.MonkeyPatch
 def test_hyx_comes_back_after_an_outage() -> None:
     pytest.importorskip("hyx", reason="hyx is not installed")
     down = next(fault for fault in FAULTS if fault.name == "down")
-    assert judge(run(WORLDS[0], down, "hyx", 1)).back < 30
+    assert judge(run(SCENARIOS[0], down, "hyx", 1)).back < 30

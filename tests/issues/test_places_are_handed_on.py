@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from resilient import bulkhead, rate_limit
+from resilient._policies.common.keyed import KeyedState
 from resilient.testing import virtual_time
 from tests.worlds import in_threads
 
@@ -29,8 +30,9 @@ def in_a_process(program: str) -> None:
 
 
 @pytest.mark.rule("L1", "F4")
+@pytest.mark.real_clock
 def test_a_call_that_ends_while_another_thread_forks_hands_its_place_on() -> None:
-    """A fork holds every lock, so that `end` only notes; nobody looked once more."""
+    """A fork holds every lock, so that `_end` only notes; nobody looked once more."""
     in_a_process(
         """
         import os, threading
@@ -42,7 +44,7 @@ def test_a_call_that_ends_while_another_thread_forks_hands_its_place_on() -> Non
         calls.append(policy.admit())
         ran = threading.Event()
         threading.Thread(target=policy(ran.set), daemon=True).start()
-        while not policy.only.queue:
+        while not policy._states.only.queue:
             pass
         pid = os.fork()
         if pid == 0:
@@ -54,8 +56,10 @@ def test_a_call_that_ends_while_another_thread_forks_hands_its_place_on() -> Non
 
 
 @pytest.mark.rule("L1", "T3")
-def test_a_call_that_ends_while_its_policy_is_renewed_wakes_who_waits() -> None:
-    """`renew` gave its lock up without a look at what had ended meanwhile."""
+def test_a_call_that_ends_while_its_policy_is_renewed_wakes_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`_reset` gave its lock up without a look at what had ended meanwhile."""
     pool: Any = bulkhead(1, queue=1)
     held, served = pool.admit(), threading.Event()
 
@@ -66,18 +70,19 @@ def test_a_call_that_ends_while_its_policy_is_renewed_wakes_who_waits() -> None:
     threading.Thread(target=wait, daemon=True).start()
     while not pool.stats().queued:
         threading.Event().wait(0.001)
-    start = pool._start
+    restart = KeyedState.restart
 
-    def start_while_the_call_ends() -> None:
-        start()
+    def restart_while_the_call_ends(states: Any) -> None:
+        restart(states)
         in_threads(held.close)
 
-    pool._start = start_while_the_call_ends
-    pool.renew()
+    monkeypatch.setattr(KeyedState, "restart", restart_while_the_call_ends)
+    pool._reset()
     assert served.wait(10)
 
 
 @pytest.mark.rule("L1", "F3")
+@pytest.mark.real_clock
 def test_a_call_that_is_collected_while_its_thread_begins_to_wait_is_no_deadlock() -> None:
     """`threading.Event.set`, called by the collector inside that event's `wait`, hung."""
     in_a_process(
@@ -90,7 +95,8 @@ def test_a_call_that_is_collected_while_its_thread_begins_to_wait_is_no_deadlock
 
         def trace(frame, event, arg):
             global call
-            if frame.f_code.co_qualname in {"Signal.wait", "Condition.wait"} and policy.only.queue:
+            waits = frame.f_code.co_qualname in {"Signal.wait", "Condition.wait"}
+            if waits and policy._states.only.queue:
                 call = None  # the last reference: it is collected here
             return trace
 

@@ -52,7 +52,7 @@ def another(policy: Any, fn: Callable[[object], object]) -> None:
 
 
 def renew(policy: Any, fn: Callable[[object], object]) -> None:
-    policy.renew()
+    policy._reset()
 
 
 @pytest.mark.rule("F4", "C6")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resilient import RetryBudget
-from resilient._core.budget import BudgetCore, BudgetRule
+from resilient._core.budget import BudgetConfig, BudgetCore
 from resilient.testing import virtual_time
 
 
@@ -29,7 +29,7 @@ class Crowded(BudgetCore):
 
 @pytest.mark.rule("R4", "B11")
 def test_who_issues_tokens_has_one_whatever_others_do() -> None:
-    core = Crowded(BudgetRule(ratio=1.0, per_second=0.0, ttl=10.0), 0.0)
+    core = Crowded(BudgetConfig(ratio=1.0, per_second=0.0, ttl=10.0), 0.0)
     for _ in range(3):
         core.deposit(0.0)
     assert core.withdraw(0.0)

@@ -51,7 +51,7 @@ def test_a_waiter_that_goes_while_a_call_passes_lets_those_behind_it_move_up() -
         lost.send(None)
         second = asyncio.create_task(fn())
         await asyncio.sleep(0)
-        policy.renew()
+        policy._reset()
         watched.meanwhile = lost.close  # in the turn of the next call
         assert await fn() == "passed"
         return await second

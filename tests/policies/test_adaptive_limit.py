@@ -401,9 +401,9 @@ def test_a_priority_may_be_a_number_for_functions_and_blocks() -> None:
         with policy, policy, policy, policy:
             with pytest.raises(Overloaded):
                 policy.call(int)
-    assert low.usual_priority == -3
+    assert low._usual_priority == -3
     ranked = adaptive_limit(initial=2, priority=lambda rank: rank)
-    assert ranked.usual_priority == 0.0
+    assert ranked._usual_priority == 0.0
     with pytest.raises(ValueError, match=r"priority .*nan"):
         ranked.call(float, NAN)
     with pytest.raises(TypeError, match=r"priority .*'high'"):

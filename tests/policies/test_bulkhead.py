@@ -38,9 +38,9 @@ async def queued(w: World, policy: Bulkhead, count: int, key: object = None) -> 
     """Return when so many wait. It only looks, so that it helps nobody on."""
 
     def waiting() -> int:
-        if policy._keys is None:
-            return len(policy.only.queue)
-        core = policy._keys.peek(key)
+        if not policy._states.is_keyed:
+            return len(policy._states.only.queue)
+        core = policy._states.peek(key)
         return 0 if core is None else len(core.queue)
 
     pause = threading.Event()
@@ -164,7 +164,7 @@ def test_the_order_of_arrival_holds_across_tasks_loops_and_threads() -> None:
     pause = threading.Event()
 
     def queue_is(count: int) -> bool:
-        return len(policy.only.queue) >= count
+        return len(policy._states.only.queue) >= count
 
     def in_thread(number: int) -> None:
         while not queue_is(number):
@@ -1045,7 +1045,7 @@ def test_the_child_of_a_fork_has_the_places_that_threads_of_its_parent_held() ->
     thread = threading.Thread(target=policy(os.getpid), daemon=True)
     thread.start()
     pause = threading.Event()
-    while not policy.only.queue:
+    while not policy._states.only.queue:
         pause.wait(0.0005)
     pid = os.fork()
     if pid == 0:

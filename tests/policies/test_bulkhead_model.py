@@ -307,7 +307,7 @@ class Crowd:
         else:
             self.held.append(call)
 
-    def let_go(self) -> None:
+    def _release_evicted(self) -> None:
         while self.held and self.dice.random() < 0.7:
             try:
                 self.held.pop().close()
@@ -389,7 +389,7 @@ async def async_crowd(crowd: Crowd) -> None:
                 crowd.resize(dice.randint(1, 4))
             elif deed < 0.75:
                 crowd.hold()
-            crowd.let_go()  # in the same tick in which others were cancelled
+            crowd._release_evicted()  # in the same tick in which others were cancelled
             await pause(w, dice)
         while crowd.held:
             crowd.held.pop().close()
@@ -451,7 +451,7 @@ def crowd_of_threads(crowd: Crowd) -> None:
                 crowd.resize(crowd.dice.randint(1, 4))
             elif crowd.dice.random() < 0.5:
                 crowd.hold()
-            crowd.let_go()
+            crowd._release_evicted()
             w.time.advance(0.125)  # type: ignore[attr-defined]  # the same
         while crowd.held:
             crowd.held.pop().close()

@@ -660,7 +660,7 @@ def test_it_takes_the_name_of_the_first_function() -> None:
         return sku
 
     assert policy.stats().name.endswith("price")
-    assert policy.flight.name == policy.name
+    assert policy._flight.name == policy.name
     assert repr(policy).startswith("<Cache '")
 
 

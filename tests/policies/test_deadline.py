@@ -13,11 +13,13 @@ import pytest
 from resilient import (
     Deadline,
     DeadlineExceeded,
+    RateLimited,
     breaker,
     current_deadline,
     deadline,
     detached,
     pipeline,
+    rate_limit,
     remaining,
     retry,
     singleflight,
@@ -400,6 +402,19 @@ def test_in_plain_threads_policies_look_at_the_deadline_at_their_borders(use: st
                 policy(lambda: calls.append(1))()
             assert not caught.value.started
         assert not calls
+
+
+@pytest.mark.rule("D1")
+def test_in_plain_threads_policies_look_at_the_limits_around_the_innermost_as_well() -> None:
+    with virtual_time() as time, deadline(1), deadline(5):
+        limit = rate_limit(0.5, burst=1, max_wait=10)
+        limit(int)()
+        with pytest.raises(RateLimited):  # it would wait for 2 s
+            limit(int)()
+        time.advance(1)
+        with pytest.raises(DeadlineExceeded) as caught:
+            retry(on=ValueError)(int)()
+        assert (caught.value.started, caught.value.seconds) == (False, 1)
 
 
 # D5: expired on entry.

@@ -46,7 +46,7 @@ REJECTIONS: list[type[Rejected]] = [Rejected, CircuitOpen, BulkheadFull, RateLim
 SAMPLES: list[ResilienceError] = [
     ResilienceError("plain"),
     *(kind("p") for kind in REJECTIONS),
-    *(kind("p", 1.5, "why_not", "a reason") for kind in REJECTIONS),
+    *(kind("p", 1.5, "reason_to_stop", "a reason") for kind in REJECTIONS),
     DeadlineExceeded("p", 0.5, 0.6, True),
     DeadlineExceeded("p", 0.5, 312.0, False, 311.5),
 ]

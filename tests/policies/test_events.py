@@ -851,7 +851,7 @@ def test_without_a_listener_the_others_build_and_keep_nothing(
             call()
     counted = {"fallback": "used", "cache": "stale_served"}.get(kind, "rejected")
     assert getattr(policy.stats(), counted) == 1
-    assert policy.outbox._queue is None
+    assert policy._outbox.pending is None
 
 
 @pytest.mark.rule("M3")

@@ -1209,8 +1209,8 @@ def test_a_call_whose_key_made_room_at_that_moment_is_counted_once() -> None:
         return key
 
     ask("a")
-    assert policy._keys is not None
-    core = policy._keys.peek("a")
+    assert policy._states.is_keyed
+    core = policy._states.peek("a")
     assert core is not None
     core.retired = True  # between the look-up and the count: as if another thread had made room
     ask("a")

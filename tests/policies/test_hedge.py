@@ -33,7 +33,7 @@ from resilient import (
     retry,
     timeout,
 )
-from resilient._policies.retry.make import DEFAULT
+from resilient._typing import DEFAULT
 from resilient.events import HedgeLaunched
 from resilient.testing import fresh, record, virtual_time
 from tests.ids import shown
@@ -621,8 +621,8 @@ def test_every_call_pays_into_the_budget_and_the_default_allows_one_in_twenty(
         assert budget.left == pytest.approx(0.25)
 
         usual = hedge(0.001, on=KeyError)
-        assert usual.budget is not None
-        assert repr(usual.budget) == "RetryBudget(ratio=0.05, per_second=0.2, ttl=10)"
+        assert usual._budget is not None
+        assert repr(usual._budget) == "RetryBudget(ratio=0.05, per_second=0.2, ttl=10)"
         for _ in range(400):
             await usual(Attempts(w, (0.005, ...)))()
         assert usual.stats().hedges <= 400 * 0.05 + 2
@@ -717,7 +717,7 @@ def test_when_all_calls_are_slow_at_once_few_are_hedged_by_default(
         await w.together(*[policy(Attempts(w, (4, ...), (4, ...)))] * 50)
         stats = policy.stats()
         assert (stats.hedges, stats.no_budget) == (most, 50 - most)
-        assert policy.budget is None or policy.budget.left > 5
+        assert policy._budget is None or policy._budget.left > 5
 
     exact.run(scenario)
 
@@ -995,8 +995,8 @@ def test_fresh_forgets_history_totals_and_budget_also_in_the_midst_of_a_call(exa
             await w.sleep(3)
             with fresh():
                 assert policy.stats() == HedgeStats(policy.name, 0, 0, 0, 0, None)
-                assert policy.budget is not None
-                assert policy.budget.left == 0
+                assert policy._budget is not None
+                assert policy._budget.left == 0
 
         results = await w.together(policy(Attempts(w, (9, ...), (8, ...))), renew)
         assert results == ["value 1", None]

@@ -78,7 +78,7 @@ def test_the_name_is_that_of_all_parts_and_else_that_of_the_function() -> None:
 
 
 def test_within_may_be_the_timeout_of_a_single_attempt() -> None:
-    assert protect(on=ON, timeout=0.3, within=0.3, attempts=1).retry.within == 0.3
+    assert protect(on=ON, timeout=0.3, within=0.3, attempts=1).retry._settings.within == 0.3
 
 
 def failing(

@@ -283,7 +283,7 @@ def waits_behind_another(
 
     def tell() -> None:
         pause = threading.Event()
-        while len(policy.only.queue) < 2:
+        while len(policy._states.only.queue) < 2:
             pause.wait(0.0005)
         meanwhile()
         told.set()
@@ -566,7 +566,7 @@ class ByHand:
     """
 
     def __init__(self) -> None:
-        self.moved, self.at = threading.Condition(), 100.0
+        self.moved, self.at = threading.Condition(), math.floor(clock.now()) + 1.0
 
     def now(self) -> float:
         return self.at
@@ -599,7 +599,7 @@ def test_who_waits_passes_in_the_order_of_arrival_across_tasks_loops_and_threads
         pytest.fail("it takes too long")
 
     def arrived(count: int) -> bool:
-        return len(policy.only.queue) == count
+        return len(policy._states.only.queue) == count
 
     def in_thread(number: int) -> None:
         until(lambda: arrived(number))

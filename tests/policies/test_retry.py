@@ -1018,7 +1018,9 @@ def test_a_first_success_reads_the_clock_once_and_takes_no_lock(
     budget = policy._settings.budget
     assert budget is not None
     monkeypatch.setattr(budget, "_lock", NoLock())
-    monkeypatch.setattr("resilient._policies.retry.shell.Run", lambda *_: built.append("a run"))
+    monkeypatch.setattr(
+        "resilient._policies.retry.fast_path.RetryState", lambda *_: built.append("a run")
+    )
 
     @policy
     def sync() -> int:

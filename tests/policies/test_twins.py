@@ -276,7 +276,7 @@ def log(kind: str, name: str, script: list[object], seed: int) -> tuple[object, 
                     case "release" if held:
                         held.pop().close()
                     case "renewed":
-                        policy.renew()
+                        policy._reset()
                     case _:
                         ends.append(repr(await w.call(fn, act)))
             except Exception as error:

@@ -1,13 +1,13 @@
 """How long to wait before the n-th try: exponential growth, a cap, jitter.
 
-``d = min(base * factor**(n-1), max)``, and then jitter by one number *u* in [0, 1):
+``d = min(base * factor**(n-1), max)``, and then jitter by one *draw* from [0, 1):
 
-=========  ==========================================
-full       ``d * u``
-equal      ``d/2 + d/2 * u``
+=========  =============================================
+full       ``d * draw``
+equal      ``d/2 + d/2 * draw``
 none       ``d``
-a float j  ``d * (1-j + 2*j*u)``, never above ``max``
-=========  ==========================================
+a float j  ``d * (1-j + 2*j*draw)``, never above ``max``
+=========  =============================================
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from resilient._core.checks import number, refuse, refuse_type, seconds
+from resilient._core.checks import check_number, check_seconds, refuse, refuse_type
 
 Jitter = Literal["full", "equal", "none"] | float
 
 
 @dataclass(frozen=True, slots=True)
-class BackoffRule:
+class BackoffConfig:
     """The growth and the jitter, without the dice."""
 
     base: float
@@ -32,14 +32,14 @@ class BackoffRule:
     jitter: Jitter
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "base", seconds("base", self.base))
-        object.__setattr__(self, "factor", number("factor", self.factor, above=0))
-        object.__setattr__(self, "max", seconds("max", self.max, finite=False))
+        object.__setattr__(self, "base", check_seconds("base", self.base))
+        object.__setattr__(self, "factor", check_number("factor", self.factor, above=0))
+        object.__setattr__(self, "max", check_seconds("max", self.max, finite=False))
         if isinstance(self.jitter, str):
             if self.jitter not in {"full", "equal", "none"}:
                 refuse("jitter", self.jitter, "'full', 'equal', 'none' or a number in [0, 1]")
         else:
-            object.__setattr__(self, "jitter", number("jitter", self.jitter, least=0, most=1))
+            object.__setattr__(self, "jitter", check_number("jitter", self.jitter, least=0, most=1))
 
     def ceiling(self, n: int) -> float:
         """The delay before try *n* (from 1) without jitter."""
@@ -55,15 +55,15 @@ class BackoffRule:
             grown = math.inf
         return min(grown, self.max, sys.float_info.max)
 
-    def delay(self, n: int, u: float) -> float:
-        """The delay before try *n*, with chance *u* in [0, 1)."""
+    def delay(self, n: int, draw: float) -> float:
+        """The delay before try *n*, with a *draw* from [0, 1)."""
         d = self.ceiling(n)
         match self.jitter:
             case "full":
-                return d * u
+                return d * draw
             case "equal":
-                return d / 2 + d / 2 * u
+                return d / 2 + d / 2 * draw
             case "none":
                 return d
             case j:
-                return min(d * (1 - j + 2 * j * u), self.max, sys.float_info.max)
+                return min(d * (1 - j + 2 * j * draw), self.max, sys.float_info.max)

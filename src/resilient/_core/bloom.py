@@ -6,14 +6,15 @@
    sets ``k = round(m / n * ln 2)`` of them, at least 1.
 3. The places come from one digest of 128 bits by double hashing, ``place += step``. Keys that agree
    in both would share all bits, and in a small filter many do. So the step itself is moved by a
-   third number, and that by the turn, which also keeps a step of 0 from staying in one place.
+   third number, and that by the round, which also keeps a step of 0 from staying in one place.
 4. The digest knows nothing of the process: what one wrote, another reads.
 5. A key is a str, bytes or an int, and the digest begins with which: "1", b"1" and 1 are three.
 6. One thread at a time adds, while any number look: `|=` on a byte is a read and a write, and two
    threads between them may lose a bit. What sets a bit in one step needs a byte for each.
 
-Triple hashing and the turn are of P. C. Dillinger and P. Manolios, "Bloom filters in probabilistic
-verification" (2004). The file is longer than most, since half of it reads what may be damaged.
+Triple hashing and its rounds are of P. C. Dillinger and P. Manolios, "Bloom filters in
+probabilistic verification" (2004). The file is longer than most, since half of it reads what may be
+damaged.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, NoReturn, final
 
-from resilient._core.checks import number, refuse, refuse_type, whole
+from resilient._core.checks import check_int, check_number, refuse, refuse_type
 
 Key = str | bytes | int
 
@@ -70,11 +71,11 @@ class BloomFilter:
         filter" (2006).
     """
 
-    __slots__ = ("_array", "_bits", "_capacity", "_error_rate", "_turns")
+    __slots__ = ("_array", "_bits", "_capacity", "_error_rate", "_rounds")
 
     def __init__(self, capacity: int, error_rate: float = 0.01) -> None:
         self._capacity, self._error_rate, self._bits, hashes = _shape(capacity, error_rate)
-        self._turns = range(hashes)
+        self._rounds = range(hashes)
         self._array = bytearray(_in_bytes(self._bits))
 
     @property
@@ -95,7 +96,7 @@ class BloomFilter:
     @property
     def hashes(self) -> int:
         """How many bits each key sets."""
-        return len(self._turns)
+        return len(self._rounds)
 
     @property
     def size_in_bytes(self) -> int:
@@ -111,24 +112,24 @@ class BloomFilter:
         """
         array, bits = self._array, self._bits
         place, step, bend = numbers(_digest(key))
-        for turn in self._turns:
+        for round_ in self._rounds:
             place %= bits
             array[place >> 3] |= 1 << (place & 7)
             place += step
             step += bend
-            bend += turn
+            bend += round_
 
     def __contains__(self, key: Key) -> bool:
         # The walk of `add`, written out again: it ends early, and a call for each place costs more.
         array, bits = self._array, self._bits
         place, step, bend = numbers(_digest(key))
-        for turn in self._turns:
+        for round_ in self._rounds:
             place %= bits
             if not array[place >> 3] >> (place & 7) & 1:
                 return False
             place += step
             step += bend
-            bend += turn
+            bend += round_
         return True
 
     def update(self, keys: Iterable[Key]) -> None:
@@ -199,10 +200,10 @@ class BloomFilter:
 
 def _shape(capacity: object, error_rate: object) -> tuple[int, float, int, int]:
     """Capacity and error rate, checked, and how many bits and hashes they ask for."""
-    n = whole("capacity", capacity)
+    n = check_int("capacity", capacity)
     if n >= MOST:
         refuse("capacity", capacity, "a whole number of at least 1 and below 2**48")
-    p = number("error_rate", error_rate, above=0, below=1)
+    p = check_number("error_rate", error_rate, above=0, below=1)
     bits = math.ceil(-n * math.log(p) / math.log(2) ** 2)
     return n, p, bits, max(1, round(bits / n * math.log(2)))
 

@@ -4,12 +4,12 @@
 2. Deposits expire between ``ttl`` and 1.1 times ``ttl`` after they were made.
 3. A reserve allows ``per_second * ttl`` withdrawals more in any ``ttl``. Each of them
    comes back one ``ttl`` after it was made: so no idle time, however long, adds to it.
-4. Callers of `withdraw` and `left` take turns (the shell's lock). `deposit` needs
-   none: it raises the tally of the present bucket, and a new bucket is one
+4. Callers of `withdraw` and `left` hold the shell's lock. `deposit` needs
+   none: it raises the counter of the present bucket, and a new bucket is one
    `append`.
 5. Which deposit a withdrawal is taken from matters when the next bucket begins or
    expires. Until then, ``since <= now < quiet_until``, what is there is handed out as
-   tokens: ``next(tokens, LATE)`` takes one without a turn, and is `LATE` when none is left.
+   tokens: ``next(tokens, LATE)`` takes one without the lock, and is `LATE` when none is left.
 
 The idea of deposits that expire is Finagle's ``RetryBudget``; tokens for retries
 are also in gRPC proposal A6 and in M. Brooker, "Fixing retries with token buckets
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
-from resilient._core.tally import Tally
+from resilient._core.counter import Counter
 from resilient._core.window import SHARE
 
 WHOLE: Final = 1 - 1e-9
@@ -38,12 +38,9 @@ LATE: Final = object()
 
 MOST_TOKENS: Final = 64
 
-OUT_OF_ORDER: Final = 1.0
-"""Seconds by which the readings of several threads may arrive out of order."""
-
 
 @dataclass(frozen=True, slots=True)
-class BudgetRule:
+class BudgetConfig:
     """``ratio`` a call, ``per_second * ttl`` in reserve, and how long deposits live."""
 
     ratio: float
@@ -52,34 +49,34 @@ class BudgetRule:
 
 
 class Bucket:
-    """The deposits of one stretch of time, ``next(ticks)`` each."""
+    """The deposits of one stretch of time, ``next(increment)`` each."""
 
-    __slots__ = ("deposits", "since", "spent", "ticks", "until")
+    __slots__ = ("deposits", "increment", "since", "spent", "until")
 
     def __init__(self, since: float, until: float) -> None:
         self.since, self.until = since, until
         self.spent = 0.0
-        self.deposits = Tally()
-        self.ticks = self.deposits.ticks
+        self.deposits = Counter()
+        self.increment = self.deposits.increment
 
 
 class BudgetCore:
     """Deposits in buckets, and a log of what the reserve gave."""
 
     __slots__ = (
-        "_buckets", "_debt", "_given", "_issued", "_most", "_old", "_per", "_rule", "_seen",
+        "_buckets", "_config", "_debt", "_given", "_issued", "_most", "_old", "_per", "_seen",
         "_width", "present", "quiet_until", "since", "tokens",
     )  # fmt: skip
 
-    def __init__(self, rule: BudgetRule, now: float) -> None:
-        self._rule = rule
-        reserve = rule.per_second * rule.ttl
+    def __init__(self, config: BudgetConfig, now: float) -> None:
+        self._config = config
+        reserve = config.per_second * config.ttl
         self._most = math.floor(max(1.0, reserve) + 1e-9) if reserve else 0
-        self._width = rule.ttl * SHARE
-        self._per = max(rule.ttl, 1 / rule.per_second) if reserve else rule.ttl
-        self.renew(now)
+        self._width = config.ttl * SHARE
+        self._per = max(config.ttl, 1 / config.per_second) if reserve else config.ttl
+        self.reset(now)
 
-    def renew(self, now: float) -> None:
+    def reset(self, now: float) -> None:
         """Start as new."""
         self._given: deque[float] = deque()
         self._seen = now
@@ -94,8 +91,8 @@ class BudgetCore:
         """One more call was made."""
         bucket = self.present
         if not bucket.since <= now < bucket.until:
-            bucket = self._turn(now)
-        next(bucket.ticks)
+            bucket = self._new_bucket(now)
+        next(bucket.increment)
 
     def withdraw(self, now: float) -> bool:
         """Take one retry, from the deposits first; False when nothing is left."""
@@ -124,9 +121,7 @@ class BudgetCore:
         """What the deposits are worth; no token is out any more."""
         self._debt += self._issued - len(list(self.tokens))  # late takers find none
         self._issued = 0
-        if now >= self._seen or self._seen - now > OUT_OF_ORDER:
-            self._seen = now
-        now = self._seen
+        now = self._seen = max(self._seen, now)
         if not self.since <= now < self.quiet_until:
             self._expire(now)
         while self._given and now - self._given[0] >= self._per:
@@ -139,36 +134,24 @@ class BudgetCore:
         for bucket in list(self._buckets):  # a copy: a deposit may append
             bucket.spent += (part := min(due, self._in(bucket)))
             due -= part
-        self._date_back(now)
         if now >= self.present.until:
-            self._turn(now)
-        while self._buckets[0].until <= now - self._rule.ttl:
+            self._new_bucket(now)
+        while self._buckets[0].until <= now - self._config.ttl:
             self._buckets.popleft()
         present = self.present
         self.since = now
-        self.quiet_until = min(present.until, self._buckets[0].until + self._rule.ttl)
+        self.quiet_until = min(present.until, self._buckets[0].until + self._config.ttl)
         self._old = sum(self._in(one) for one in list(self._buckets) if one is not present)
 
     def _in(self, bucket: Bucket) -> float:
-        return self._rule.ratio * bucket.deposits.read() - bucket.spent
+        return self._config.ratio * bucket.deposits.read() - bucket.spent
 
-    def _turn(self, now: float) -> Bucket:
+    def _new_bucket(self, now: float) -> Bucket:
         """Begin a bucket at *now*. Two threads may both do it: no harm."""
-        ahead = self.present.since - now
-        if 0 < ahead <= OUT_OF_ORDER:
+        if now < self.present.since:  # readings of several threads, out of order
             return self.present
-        if ahead > 0:
-            self._date_back(now)
         bucket = Bucket(now, now + self._width)
         self._buckets.append(bucket)  # before anybody finds it: so the deque is never empty
         self.present = bucket
         self.quiet_until = -math.inf
         return bucket
-
-    def _date_back(self, now: float) -> None:
-        """What is dated after *now* (the clock has stepped back) is dated now."""
-        for bucket in list(self._buckets):
-            if bucket.since - now > OUT_OF_ORDER:
-                bucket.since, bucket.until = now, now + self._width
-        if self._given and self._given[-1] > now:
-            self._given = deque(min(at, now) for at in self._given)

@@ -1,6 +1,6 @@
 """Bulkhead: how many at once, and who is next.
 
-1. At most ``limit`` calls hold a place; at most ``room`` wait for one.
+1. At most ``limit`` calls hold a place; at most ``max_queue`` wait for one.
 2. Whoever waits is served in the order of arrival. A place that becomes free is handed
    over to the first in the queue at once, so that nobody can come between (L1).
 3. A waiter that goes takes no place with it; if one was handed to it meanwhile, that goes to
@@ -9,7 +9,7 @@
    end: until then there may be more of them than the limit says, a *debt* that is paid by the
    next places that are given back (L2).
 5. A free place is one entry of the list ``free``: to pop one, and to append it when the
-   call is over, is one step each and needs no turn. Everything else does (the shell's lock).
+   call is over, is one step each and needs no lock. Everything else does (the shell's).
    Who gives one back looks at ``wanted``, before and after; who joins the queue sets it, and
    then looks at ``free`` once more: so that one of the two sees the other. What lies in
    ``free`` meanwhile is for those who want it: newcomers look at ``offered``, which is the same
@@ -22,24 +22,15 @@ lost wake-ups. The name is M. T. Nygard's.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Final
 
-from resilient._core.tally import Tally
+from resilient._core.counter import Counter
+from resilient._core.waiters import Waiter, WaitQueue
 
 FEW: Final = 16
 NOTHING: Final[list[None]] = []
 """What is offered while places are wanted. Stays empty."""
-
-
-class Waiter:
-    """One caller in a queue; ``given`` when it has what it waits for."""
-
-    __slots__ = ("given",)
-
-    def __init__(self) -> None:
-        self.given = False
 
 
 class BulkheadCore:
@@ -49,19 +40,20 @@ class BulkheadCore:
     """
 
     __slots__ = (
-        "_debt", "_spare", "_woken", "calls", "free", "key", "limit", "offered", "queue",
-        "rejected", "room", "wanted",
+        "_debt", "_spare", "calls", "free", "key", "limit", "max_queue", "offered", "queue",
+        "rejected", "wanted",
     )  # fmt: skip
 
-    def __init__(self, limit: int, room: int, woken: deque[Waiter], key: Hashable = None) -> None:
-        self.limit, self.room, self.key = limit, room, key
-        self._woken = woken
+    def __init__(
+        self, limit: int, max_queue: int, woken: list[Waiter], key: Hashable = None
+    ) -> None:
+        self.limit, self.max_queue, self.key = limit, max_queue, key
         self._debt, self._spare = 0, limit
         self.free: list[None] = []
         self._unpack()
-        self.queue: OrderedDict[Waiter, None] = OrderedDict()
+        self.queue = WaitQueue(woken)
         self._want(wanted=False)
-        self.calls, self.rejected = Tally(), Tally()
+        self.calls, self.rejected = Counter(), Counter()
 
     def in_flight(self) -> int:
         """How many places are held."""
@@ -71,7 +63,11 @@ class BulkheadCore:
         """Whether nobody is in, and nobody waits."""
         return not self.in_flight() and not self.queue
 
-    def enter(self) -> bool:
+    def totals(self) -> dict[Hashable, int]:
+        """What it has counted."""
+        return {"calls": self.calls.read(), "rejected": self.rejected.read()}
+
+    def try_acquire(self) -> bool:
         """Take a place, if one is free and wanted by nobody else."""
         return not self.wanted and self._take()
 
@@ -80,22 +76,22 @@ class BulkheadCore:
 
         Who is not *patient* does not queue.
         """
-        if self.enter():
+        if self.try_acquire():
             waiter.given = True
-        elif patient and len(self.queue) < self.room:
-            self.queue[waiter] = None
+        elif patient and len(self.queue) < self.max_queue:
+            self.queue.join(waiter)
             self._want(wanted=True)
             self.even_out()
         else:
             return False
         return True
 
-    def leave(self) -> None:
-        """A place is given back."""
+    def release(self) -> None:
+        """Give a place back."""
         if self._debt:
             self._debt -= 1
         elif self.queue:
-            self._give()
+            self.queue.hand_over(self.queue.first())
         else:
             self.free.append(None)
         self.even_out()
@@ -104,9 +100,9 @@ class BulkheadCore:
         """*waiter* goes, whether it was given a place or not."""
         if waiter.given:
             waiter.given = False  # it may go twice: given up for lost, and collected
-            self.leave()
+            self.release()
         else:
-            self.queue.pop(waiter, None)
+            self.queue.leave(waiter)
             self.even_out()
 
     def resize(self, limit: int) -> None:
@@ -127,17 +123,12 @@ class BulkheadCore:
         while self._debt and self._pop():
             self._debt -= 1
         while self.queue and not self._debt and self._take():
-            self._give()
+            self.queue.hand_over(self.queue.first())
         self._want(wanted=bool(self.queue or self._debt))
 
     def _want(self, *, wanted: bool) -> None:
         self.offered = NOTHING if wanted else self.free
         self.wanted = wanted
-
-    def _give(self) -> None:
-        waiter, _ = self.queue.popitem(last=False)
-        waiter.given = True
-        self._woken.append(waiter)
 
     def _take(self) -> bool:
         if not self.free:

@@ -23,7 +23,7 @@ def refuse_type(name: str, value: object, allowed: str) -> NoReturn:
     raise TypeError(f"{name} must be {allowed}, not {value!r}")
 
 
-def number(
+def check_number(
     name: str,
     value: object,
     *,
@@ -37,9 +37,8 @@ def number(
 
     More than *above* or at least *least*; less than *below* or at most *most*.
     """
-    allowed = _range(above, least, most, below)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        refuse_type(name, value, f"a number {allowed}")
+        refuse_type(name, value, f"a number {_range(above, least, most, below)}")
     try:
         value = float(value)
     except OverflowError:
@@ -47,20 +46,26 @@ def number(
     low = value > above if above is not None else least is None or value >= least
     high = value <= most if below is None else value < below
     if not (low and high) or (finite and math.isinf(value)):
+        allowed = _range(above, least, most, below)
         refuse(name, value, f"a {'finite ' if finite else ''}number {allowed}")
     return value
 
 
-def seconds(name: str, value: object, *, above: float | None = None, finite: bool = True) -> float:
-    """A length of time, in seconds or as a `timedelta`: at least 0, or more than *above*."""
+def check_seconds(
+    name: str, value: object, *, above: float | None = None, finite: bool = True
+) -> float:
+    """A length of time, in seconds or as a `timedelta`: at least 0, or more than *above*.
+
+    On the way of a call: the text of an error is built for an error alone.
+    """
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         refuse_type(name, value, f"seconds or a timedelta, {_range(above, 0, math.inf)}")
-    return number(name, value, above=above, least=0, finite=finite)
+    return check_number(name, value, above=above, least=0, finite=finite)
 
 
-def whole(name: str, value: object, *, least: int = 1) -> int:
+def check_int(name: str, value: object, *, least: int = 1) -> int:
     """A whole number of at least *least*."""
     if isinstance(value, bool) or not isinstance(value, int):
         refuse_type(name, value, f"a whole number of at least {least}")
@@ -69,7 +74,7 @@ def whole(name: str, value: object, *, least: int = 1) -> int:
     return value
 
 
-def text(name: str, value: object, *, instead: str) -> str | None:
+def check_name(name: str, value: object, *, instead: str) -> str | None:
     """A policy's name, or ``None``.
 
     *instead* is what to write when a function came in its place.
@@ -83,7 +88,7 @@ def text(name: str, value: object, *, instead: str) -> str | None:
     refuse_type(name, value, "a string or None")
 
 
-def function(name: str, value: object) -> Callable[..., object] | None:
+def check_callable(name: str, value: object) -> Callable[..., object] | None:
     """A function, or ``None``."""
     if value is not None and not callable(value):
         refuse_type(name, value, "a function or None")

@@ -3,10 +3,10 @@
 1. After a fixed time, or after a quantile of the latencies of its own successes, once
    there are `HISTORY` of them (H4). Never sooner than `SOONEST`: timers are no finer.
 2. An attempt that fails with ``on`` is replaced at once; any other error ends the call (H2).
-3. At most ``most`` attempts more than the first; each must be paid for, and is of use only while
+3. At most ``max`` attempts more than the first; each must be paid for, and is of use only while
    time is left (H4).
 4. Hedges are for single calls that are slow. If many are at once, the dependency is, and more calls
-   would make it slower: so by default at most one in ten of the calls of late is hedged, and no
+   would make it slower: so by default at most one in ten of the recent calls is hedged, and no
    more than two at once. A budget remembers seconds, which is too long for that.
 5. The first acceptable result wins (H1). If all fail, the first attempt's error is the call's
    (H3). An attempt that was not made, because it was rejected, is not replaced and ends nothing.
@@ -17,9 +17,10 @@ J. Dean and L. A. Barroso, "The Tail at Scale" (2013).
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from resilient._core.histogram import Histogram
+from resilient._core.matching import Verdict
 
 HISTORY: Final = 20
 SOONEST: Final = 0.001
@@ -28,7 +29,7 @@ AT_ONCE: Final = 2
 
 
 class Share:
-    """How many hedges the calls of late have earned."""
+    """How many hedges the recent calls have earned."""
 
     __slots__ = ("_earned", "_seen")
 
@@ -52,9 +53,9 @@ class HedgeDelay:
 
     def __init__(self, seconds: float | None, share: float) -> None:
         self.seconds, self.share = seconds, share
-        self.renew()
+        self.reset()
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         """Start as new."""
         self.latencies = Histogram()
         self._asked_at, self._known = 0, math.nan
@@ -77,3 +78,103 @@ class HedgeDelay:
         if math.isnan(self._known) or seen - self._asked_at >= min(seen, 1000) / 16:
             self._known, self._asked_at = self.latencies.quantile(self.share), seen
         return max(SOONEST, self._known)
+
+
+class Race:
+    """The attempts of one call, and what they came to."""
+
+    __slots__ = (
+        "_errors", "_failed", "_first_error", "_max", "_replaced", "_results", "_running",
+        "launched", "over",
+    )  # fmt: skip
+
+    def __init__(self, max_hedges: int) -> None:
+        self._max = max_hedges
+        self.launched = self._running = self._failed = self._replaced = 0
+        self.over = False  # decided: nobody waits for the attempts that still run
+        self._results: list[Any] = []  # of the winner
+        self._first_error: Exception | None = None
+        # What ends the call, the most important first: an exit, whatever the result; the caller's
+        # cancellation; what an attempt raised that is not to be replaced.
+        self._errors: list[BaseException | None] = [None, None, None]
+
+    @property
+    def may_launch(self) -> bool:
+        """Whether the bound allows one more hedge."""
+        return self.launched <= self._max
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self.over or not self._running
+
+    def launch(self) -> int:
+        """Begin an attempt: its number, from 1."""
+        self.launched += 1
+        self._running += 1
+        return self.launched
+
+    def ended(self) -> None:
+        """End an attempt, however it ended."""
+        self._running -= 1
+
+    def returned(self, number: int, result: Any) -> bool:  # noqa: ARG002  # any attempt may win
+        """An attempt has a result: whether it has won (H1)."""
+        if self.over:
+            return False
+        self.over = True
+        self._results.append(result)
+        return True
+
+    def raised(self, number: int, error: Exception, verdict: Verdict) -> None:
+        """An attempt has failed (H2, H3)."""
+        if verdict is Verdict.SUCCESS:
+            self.end_by(error)
+            return
+        if verdict is Verdict.FAILURE:
+            self._failed += 1
+        if number == 1 or self._first_error is None:
+            self._first_error = error
+
+    def owed(self) -> int:
+        """How many attempts have failed since this was asked last: each is to be replaced (H2)."""
+        owed, self._replaced = self._failed - self._replaced, self._failed
+        return owed
+
+    def exit_by(self, error: BaseException) -> None:
+        """*error* ends the call even if it has a result."""
+        self.over = True
+        self._errors[0] = self._errors[0] or error
+
+    def cancel_by(self, error: BaseException) -> None:
+        """The caller is cancelled."""
+        self._errors[1] = error
+
+    def end_by(self, error: BaseException) -> None:
+        """*error* ends the call, whatever the other attempts do."""
+        if not self.over:
+            self.over, self._errors[2] = True, error
+
+    @property
+    def has_exit(self) -> bool:
+        """Whether an exit must leave the call."""
+        return self._errors[0] is not None
+
+    @property
+    def has_won(self) -> bool:
+        """Whether the call has a result, and nothing speaks against it."""
+        return bool(self._results) and self._errors[:2] == [None, None]
+
+    def take_results(self) -> list[Any]:
+        """The winner's result, which is the caller's from now on."""
+        results, self._results = self._results, []
+        return results
+
+    def take_error(self) -> BaseException:
+        """What the call raises: forgotten here, since its traceback leads back to the race."""
+        errors = [*self._errors, self._first_error]
+        self._errors, self._first_error = [None, None, None], None
+        try:
+            return next(error for error in errors if error is not None)
+        finally:
+            errors.clear()

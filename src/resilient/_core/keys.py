@@ -1,14 +1,14 @@
 """A state per key, bounded.
 
-1. At most ``most`` are kept. When a new one does not fit, the least recently used
+1. At most ``max_keys`` are kept. When a new one does not fit, the least recently used
    that is idle and healthy goes first, then the least recently used that is idle;
    one in use never goes, so that their number may pass the bound while all are in use.
 2. What goes is handed back, so that its totals can be kept. With its key it is laid aside in
-   ``departed`` too, for whoever had the turn to let go of after it: a key may end in code of the
+   ``evicted`` too, for whoever had the lock to let go of after it: a key may end in code of the
    user's.
-3. `get` needs no turn: it is one look-up, and notes the use in the entry itself.
+3. `get` needs no lock: it is one look-up, and notes the use in the entry itself.
    The heap learns of uses when somebody must go: it is lazy, and exact.
-   Whoever looks up and uses a state without a turn may do so while it is made to go:
+   Whoever looks up and uses a state without the lock may do so while it is made to go:
    `retire` is asked last, and can still say that it has come into use.
 """
 
@@ -37,17 +37,17 @@ class Keys(Generic[T]):
 
     def __init__(
         self,
-        most: int,
+        max_keys: int,
         *,
         idle: Callable[[T], bool],
         healthy: Callable[[T], bool],
-        retire: Callable[[T], bool] = lambda _: True,
+        retire: Callable[[T], bool] | None = None,
     ) -> None:
-        self._most = most
+        self._max_keys = max_keys
         self._idle, self._healthy, self._retire = idle, healthy, retire
         self.slots: dict[Hashable, Slot[T]] = {}
         self.uses = count()
-        self.departed: deque[Slot[T]] = deque()
+        self.evicted: deque[Slot[T]] = deque()
         self._heap: list[tuple[int, Slot[T]]] = []
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Keys(Generic[T]):
     def add(self, key: Hashable, state: T) -> list[T]:
         """Keep *state* for a new *key*; hand back what had to go."""
         gone: list[T] = []
-        while len(self.slots) >= self._most:
+        while len(self.slots) >= self._max_keys:
             slot = self._evict()
             if slot is None:
                 break
@@ -87,7 +87,7 @@ class Keys(Generic[T]):
 
     def clear(self) -> None:
         """All have to go."""
-        self.departed.extend(self.slots.values())
+        self.evicted.extend(self.slots.values())
         self.slots.clear()
         self._heap.clear()
 
@@ -108,12 +108,12 @@ class Keys(Generic[T]):
                 second = second or slot
                 passed.append((used, slot))
         chosen = chosen or second
-        if chosen is not None and not self._retire(chosen.state):
+        if chosen is not None and self._retire is not None and not self._retire(chosen.state):
             passed.append((chosen.used, chosen))
             chosen = None
         self._heap.extend(row for row in passed if row[1] is not chosen)
         heapify(self._heap)
         if chosen is not None:
             del self.slots[chosen.key]
-            self.departed.append(chosen)
+            self.evicted.append(chosen)
         return chosen

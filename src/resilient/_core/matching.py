@@ -5,9 +5,9 @@
 2. Groups are judged leaf by leaf: a group is a failure if one leaf is, ignored if
    every leaf is, and otherwise says that the dependency answered. A specification
    that names a group type sees the group itself, too.
-3. ``ignore`` is asked before ``on``; what the caller of this module knows of a
+3. ``ignore`` is asked before ``on``; what the caller of this module says of a
    leaf comes first where it says "ignored", and before ``on`` where it says "failure".
-4. A predicate that raises makes a failure, and is told once. (For a retry, which may
+4. A predicate that raises makes a failure, and is logged once. (For a retry, which may
    repeat only what is known to be safe, it makes an error that is not repeated.)
 """
 
@@ -17,9 +17,6 @@ import enum
 from collections.abc import Callable, Iterator
 
 from resilient._core.checks import refuse, refuse_type
-
-Predicate = Callable[[Exception], object]
-Spec = "type[BaseException] | Predicate | tuple[Spec, ...]"
 
 
 class Verdict(enum.Enum):
@@ -58,36 +55,46 @@ class Matcher:
 
 
 class Judge:
-    """The verdict on an error, by ``on``, ``ignore`` and what *known* says of a leaf.
+    """The verdict on an error, by ``on``, ``ignore`` and what its caller says of a leaf.
 
-    *known* speaks of *known_types* only. Errors whose very type is in ``sure`` are failures.
+    Args:
+        on: which errors are failures.
+        ignore: which say nothing.
+        classify_first: what the caller says of a leaf before ``on`` and ``ignore`` are asked.
+        classified_types: the only types of which it says anything.
+        log: called with the first predicate that raises, and its error.
+        on_predicate_error: the verdict if a predicate raises.
     """
 
-    __slots__ = ("_broken_is", "_ignore", "_known", "_on", "_tell", "_told", "sure")
+    __slots__ = (
+        "_classify_first", "_doubtful", "_ignore", "_log", "_logged", "_on", "_on_predicate_error",
+        "certain_failures",
+    )  # fmt: skip
 
     def __init__(
         self,
         on: object,
         ignore: object = (),
         *,
-        known: Callable[[BaseException], Verdict | None],
-        known_types: tuple[type[BaseException], ...] = (BaseException,),
-        tell: Callable[[object, Exception], None],
-        broken: Verdict = Verdict.FAILURE,
+        classify_first: Callable[[BaseException], Verdict | None],
+        classified_types: tuple[type[BaseException], ...] = (BaseException,),
+        log: Callable[[object, Exception], None],
+        on_predicate_error: Verdict = Verdict.FAILURE,
     ) -> None:
-        self._broken_is = broken
+        self._on_predicate_error = on_predicate_error
         self._on, self._ignore = Matcher("on", on), Matcher("ignore", ignore)
-        self._known = known
-        special: tuple[type, ...] = (BaseExceptionGroup, *known_types)
-        plain = not (self._ignore.types or self._ignore.predicates)
-        self.sure = tuple(
-            kind for kind in self._on.types if plain and not issubclass(kind, special)
+        self._classify_first = classify_first
+        doubtful: tuple[type, ...] = (BaseExceptionGroup, *classified_types)
+        self._doubtful = doubtful
+        ignores = self._ignore.types or self._ignore.predicates
+        self.certain_failures = tuple(
+            kind for kind in self._on.types if not ignores and not issubclass(kind, doubtful)
         )
-        self._tell, self._told = tell, False
+        self._log, self._logged = log, False
 
     def error(self, error: Exception) -> Verdict:
         """The verdict on a call that raised *error*."""
-        if type(error) in self.sure:
+        if isinstance(error, self.certain_failures) and not isinstance(error, self._doubtful):
             return Verdict.FAILURE  # as below, but at once
         try:
             if not isinstance(error, BaseExceptionGroup):
@@ -96,7 +103,7 @@ class Judge:
                 return Verdict.IGNORED
             verdicts = {self._leaf(leaf) for leaf in leaves(error)}
         except BrokenPredicateError as broken:
-            return self._broken(*broken.args)
+            return self._predicate_failed(*broken.args)
         if verdicts == {Verdict.IGNORED}:
             return Verdict.IGNORED
         named = self._on.group(error)
@@ -107,21 +114,21 @@ class Judge:
         try:
             return Verdict.FAILURE if _ask(unwanted, result) else Verdict.SUCCESS
         except BrokenPredicateError as broken:
-            return self._broken(*broken.args)
+            return self._predicate_failed(*broken.args)
 
     def _leaf(self, error: BaseException) -> Verdict:
-        known = self._known(error)
-        if known is Verdict.IGNORED or self._ignore.leaf(error):
+        first = self._classify_first(error)
+        if first is Verdict.IGNORED or self._ignore.leaf(error):
             return Verdict.IGNORED
-        if known is Verdict.FAILURE or self._on.leaf(error):
+        if first is Verdict.FAILURE or self._on.leaf(error):
             return Verdict.FAILURE
         return Verdict.SUCCESS
 
-    def _broken(self, predicate: object, fault: Exception) -> Verdict:
-        if not self._told:
-            self._told = True
-            self._tell(predicate, fault)
-        return self._broken_is
+    def _predicate_failed(self, predicate: object, fault: Exception) -> Verdict:
+        if not self._logged:
+            self._logged = True
+            self._log(predicate, fault)
+        return self._on_predicate_error
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

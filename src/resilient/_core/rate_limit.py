@@ -7,15 +7,15 @@
 3. Time is counted in whole units, ``scale`` of them a nanosecond, so chosen that a cost is
    a whole number of them for every rate that is a fraction: nothing is rounded, and nothing
    drifts.
-4. Whoever waits stands in a queue and takes nothing before its turn: the first knows how long
+4. Whoever waits stands in a queue and takes nothing before it passes: the first knows how long
    it must wait, the others behind it only that they are not first. So if one of them goes,
    those behind it move up, and the rate still holds (L6).
-5. A clock that steps back is taken as one that stood still.
+5. Readings of several threads may arrive out of order: time never goes back here.
 6. Time only fills the bucket: as many calls as may pass now may pass at any time later. Some of
-   them are given ahead: who takes a place in ``ahead``, one step, needs no turn (the shell's
-   lock), and says when it took it. What was taken so is reckoned up, each call as of its time,
-   before anything else is decided: so a call passes exactly when it would have passed by a
-   turn of its own. While somebody waits, nothing is given ahead.
+   them are given ahead: who takes a place in ``ahead``, one step, does not need the shell's
+   lock, and says when it took it. What was taken so is reckoned up, each call as of its time,
+   before anything else is decided: so a call passes exactly when it would have passed under
+   the lock. While somebody waits, nothing is given ahead.
 
 The algorithm is that of the ATM Forum's *Traffic Management Specification 4.0* (1996), section
 4.4.2, in its virtual-scheduling form.
@@ -24,27 +24,24 @@ The algorithm is that of the ATM Forum's *Traffic Management Specification 4.0* 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from resilient._core.bulkhead import Waiter
-from resilient._core.tally import Tally
+from resilient._core.counter import Counter
+from resilient._core.waiters import Waiter, WaitQueue
 
 MOST_AHEAD: Final = 128
 LEAST_AHEAD: Final = 8
 """To give fewer ahead would cost more than it saves."""
 NANO: Final = 1_000_000_000
-OUT_OF_ORDER: Final = NANO
-"""Nanoseconds by which a clock may be behind its last reading, and be taken to stand still."""
 NEVER: Final = 10**30
 """A nanosecond so far away that what is later may as well never come."""
 
 
 @dataclass(frozen=True, slots=True)
-class RateRule:
+class RateLimitConfig:
     """``cost`` units a call, ``scale`` units a nanosecond, ``depth`` units in all."""
 
     cost: int
@@ -53,7 +50,7 @@ class RateRule:
     burst: int
 
     @classmethod
-    def of(cls, rate: float, per: float, burst: int | None) -> RateRule:
+    def of(cls, rate: float, per: float, burst: int | None) -> RateLimitConfig:
         """The rule of *rate* calls in *per* seconds, as exact as they are written."""
         if burst is None:
             burst = max(1, math.ceil(rate))
@@ -74,34 +71,37 @@ NOTHING: Final[Ahead] = iter(()), []
 class RateLimitCore:
     """The state of one limit, or of one key of it.
 
-    Who becomes the first of the queue is put into *woken*, for the shell to wake.
+    Whoever becomes the first of the queue is put into *woken*, for the shell to wake.
     """
 
+    max_queue = math.inf
+    """How many may wait: *max_wait* is the bound."""
+
     __slots__ = (
-        "_full_at", "_left", "_passed", "_rule", "_seen", "_woken", "ahead", "calls", "key",
+        "_config", "_full_at", "_left", "_seen", "ahead", "calls", "key", "passed",
         "queue", "rejected",
     )  # fmt: skip
 
     def __init__(
-        self, rule: RateRule, now: float, woken: deque[Waiter], key: Hashable = None
+        self, config: RateLimitConfig, now: float, woken: list[Waiter], key: Hashable = None
     ) -> None:
-        self._rule, self._woken, self.key = rule, woken, key
-        self._seen = self._full_at = int(now * NANO) * rule.scale
+        self._config, self.key = config, key
+        self._seen = self._full_at = int(now * NANO) * config.scale
         self.ahead = NOTHING
         self._left: list[int] = []
-        self._passed: tuple[float, ...] = ()
-        self.queue: OrderedDict[Waiter, None] = OrderedDict()
-        self.calls, self.rejected = Tally(), Tally()
+        self.passed: tuple[float, ...] = ()
+        self.queue = WaitQueue(woken)
+        self.calls, self.rejected = Counter(), Counter()
 
     def take(self, now: float, n: int = 1) -> bool:
         """Let *n* calls pass, or none of them."""
-        rule = self._rule
+        config = self._config
         units = self._units(now)
         full_at = self._full_at
         if full_at < units:  # noqa: PLR1730  # max() costs two ticks
             full_at = units
-        full_at += n * rule.cost
-        if full_at - units > rule.depth or self.queue:
+        full_at += n * config.cost
+        if full_at - units > config.depth or self.queue:
             return False
         self._full_at = full_at
         return True
@@ -110,7 +110,7 @@ class RateLimitCore:
         """Let one call pass, and give ahead of those that may follow it at once."""
         if not self.take(now):
             return False
-        more = (self._rule.depth + self._seen - self._full_at) // self._rule.cost
+        more = (self._config.depth + self._seen - self._full_at) // self._config.cost
         if more >= LEAST_AHEAD:
             more = min(more, MOST_AHEAD)
             self._left = []
@@ -129,7 +129,7 @@ class RateLimitCore:
             places, times = self.ahead
             self._left.extend(places)  # one step: nobody takes one meanwhile
             passed = tuple(times[: len(times) - len(self._left)])
-            self._passed, self.ahead = self._passed + passed, NOTHING
+            self.passed, self.ahead = self.passed + passed, NOTHING
 
     def wait(self, now: float, n: int = 1) -> float:
         """Seconds until *n* more calls would pass, behind those who wait: 0 if they would now.
@@ -138,22 +138,19 @@ class RateLimitCore:
         """
         units = self._units(now)
         full_at = max(self._full_at, units)
-        return self._until(full_at + (len(self.queue) + n) * self._rule.cost, units, now)
+        return self._until(full_at + (len(self.queue) + n) * self._config.cost, units, now)
 
-    def line_up(self, waiter: Waiter) -> None:
-        """*waiter* joins the queue."""
-        self.queue[waiter] = None
-
-    def turn(self, waiter: Waiter, now: float, *, over: bool) -> float:
+    def try_pass(self, waiter: Waiter, now: float, *, over: bool) -> float:
         """Let *waiter* pass, if it is the first and its time has come; else how long to wait.
 
-        Its wait may be *over* by another clock than ours. Who is not the first is told when it is.
+        Its wait may be *over* by another clock than ours. One that is not the first is woken when
+        it is.
         """
-        if next(iter(self.queue)) is not waiter:
+        if self.queue.first() is not waiter:
             return math.inf
         units = self._units(now)
-        full_at = max(self._full_at, units) + self._rule.cost
-        if not over and full_at - units > self._rule.depth:
+        full_at = max(self._full_at, units) + self._config.cost
+        if not over and full_at - units > self._config.depth:
             return self._until(full_at, units, now)
         self._full_at = full_at
         waiter.given = True
@@ -161,11 +158,13 @@ class RateLimitCore:
         return 0.0
 
     def give_up(self, waiter: Waiter) -> None:
-        """*waiter* leaves the queue; who is first now must know."""
-        first = bool(self.queue) and next(iter(self.queue)) is waiter
-        self.queue.pop(waiter, None)
-        if first and self.queue:
-            self._woken.append(next(iter(self.queue)))
+        """*waiter* leaves the queue; whoever is first now must know."""
+        if self.queue.leave(waiter):
+            self.queue.wake_first()
+
+    def totals(self) -> dict[Hashable, int]:
+        """What it has counted."""
+        return {"calls": self.calls.read(), "rejected": self.rejected.read()}
 
     def idle(self) -> bool:
         """Whether nobody waits."""
@@ -182,39 +181,28 @@ class RateLimitCore:
         moves it for itself and those after it. Looked at from the last one, so that it may end
         where those before can't matter.
         """
-        passed = self._passed
-        cost, full_at, seen = self._rule.cost, self._full_at, self._seen
+        passed = self.passed
+        cost, full_at, seen = self._config.cost, self._full_at, self._seen
         full_at += len(passed) * cost
         for n, at in enumerate(sorted(passed, reverse=True), 1):
-            units = int((now if at == math.inf else at) * NANO) * self._rule.scale
+            units = int((now if at == math.inf else at) * NANO) * self._config.scale
             seen = max(seen, units)
             if units + len(passed) * cost <= full_at:
                 break
             full_at = max(full_at, units + n * cost)
         self.calls.add(len(passed))  # first: after it no interrupt can come
-        self._full_at, self._seen, self._passed = full_at, seen, ()
+        self._full_at, self._seen, self.passed = full_at, seen, ()
 
     def _units(self, now: float) -> int:
         self.close()
-        if self._passed:
+        if self.passed:
             self.reckon(now)
-        units = int(now * NANO) * self._rule.scale
-        if units < self._seen:
-            units = self._step_back(units)
-        self._seen = units
-        return units
-
-    def _step_back(self, units: int) -> int:
-        """The clock reads less than before: it stood still, or was set back for good."""
-        back = self._seen - units
-        if back <= OUT_OF_ORDER * self._rule.scale:
-            return self._seen
-        self._full_at -= back
-        return units
+        self._seen = max(self._seen, int(now * NANO) * self._config.scale)
+        return self._seen
 
     def _until(self, full_at: int, units: int, now: float) -> float:
         """Seconds until the bucket may be as empty as *full_at* makes it."""
-        ready, scale = full_at - self._rule.depth, self._rule.scale
+        ready, scale = full_at - self._config.depth, self._config.scale
         if ready <= units:
             return 0.0
         if ready > NEVER * scale:

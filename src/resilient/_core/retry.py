@@ -19,7 +19,7 @@ Reason = Literal["attempts", "deadline", "budget", "not_retryable", "stop"]
 REASONS: Final[tuple[Reason, ...]] = ("attempts", "deadline", "budget", "not_retryable", "stop")
 
 
-def why_not(
+def reason_to_stop(
     attempt: int,
     attempts: int | None,
     stopped: bool,  # noqa: FBT001  # by position: on the path of every failure
@@ -37,12 +37,12 @@ def why_not(
     return "deadline" if left <= wait else None
 
 
-def floor_of(errors: Iterator[BaseException] | tuple[BaseException | None, ...]) -> float:
+def max_retry_after(errors: Iterator[BaseException] | tuple[BaseException | None, ...]) -> float:
     """The largest usable ``retry_after`` of *errors*; 0 if there is none."""
-    return max((asked_by(error) for error in errors), default=0.0)
+    return max((retry_after_of(error) for error in errors), default=0.0)
 
 
-def asked_by(error: BaseException | None) -> float:
+def retry_after_of(error: BaseException | None) -> float:
     """The ``retry_after`` of *error*; 0 if it has none that is usable."""
     try:
         value = getattr(error, "retry_after", None)

@@ -18,20 +18,20 @@ from collections.abc import Collection, Hashable
 from typing import Generic, TypeVar
 
 
-class Run:
+class Execution:
     """One execution that several callers may share."""
 
     __slots__ = ("awaits", "key", "until", "waiting")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.awaits: set[Run] = set()  # the runs that its own code waits for
+        self.awaits: set[Execution] = set()  # the runs that its own code waits for
         self.waiting = 0
         self.until = -math.inf  # the latest limit of its waiters
 
-    def depends_on(self, others: Collection[Run]) -> bool:
+    def depends_on(self, others: Collection[Execution]) -> bool:
         """Whether it is one of *others*, or waits for one, however far down."""
-        seen, found = set[Run](), list[Run]([self])
+        seen, found = set[Execution](), list[Execution]([self])
         while found:
             run = found.pop()
             if run in others:
@@ -42,7 +42,7 @@ class Run:
         return False
 
 
-R = TypeVar("R", bound=Run)
+R = TypeVar("R", bound=Execution)
 
 
 class FlightTable(Generic[R]):

@@ -6,6 +6,8 @@
 3. Successes of a time window are not written here: they are read off a running
    total, which callers raise without a lock. The window remembers only what the
    total was when each bucket began.
+4. Until ``until`` there is nothing to `roll`, and a success may be counted in the total alone if
+   the window ``reads_total``.
 
 Twelve buckets of 0.0913 of the length: the eleven that came before the present
 one span 1.004 lengths, with it they reach back 1.096 at the most, so that rounding
@@ -23,33 +25,89 @@ BUCKETS: Final = 12
 SHARE: Final = 0.0913
 
 
-class TimeWindow:
+class NoWindow:
+    """Remembers nothing but whether the last call failed: for a breaker that watches no rate.
+
+    The others have its interface. *total* is how many calls have succeeded so far.
+    """
+
+    __slots__ = ("failures", "slow", "until")
+
+    reads_total = True
+
+    def __init__(self) -> None:
+        self.until = math.inf
+        self.failures = self.slow = 0
+
+    def clear(self, now: float, total: int) -> None:  # noqa: ARG002  # there is little to forget
+        """Forget everything."""
+        self.failures = self.slow = 0
+
+    def roll(self, now: float, total: int) -> None:
+        """Bring it to *now*."""
+
+    def calls(self, total: int) -> int:  # noqa: ARG002  # it holds none
+        """How many calls it holds."""
+        return 0
+
+    def add(self, *, failed: bool, slow: bool) -> None:  # noqa: ARG002  # none is watched for
+        """Add one call, which was counted in the total before, if it succeeded."""
+        self.failures = int(failed)
+
+    def skip_success(self) -> None:
+        """Leave the next success of the total out: it belongs to an older generation."""
+
+
+class CountWindow(NoWindow):
+    """The last *length* calls, exactly: two bits each in a ring."""
+
+    __slots__ = ("_at", "_calls", "_length", "_ring")
+
+    reads_total = False
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._length = length
+        self.clear(0.0, 0)
+
+    def clear(self, now: float, total: int) -> None:
+        super().clear(now, total)
+        self._ring = bytearray()
+        self._at = self._calls = 0
+
+    def calls(self, total: int) -> int:  # noqa: ARG002  # it counts for itself
+        return self._calls
+
+    def add(self, *, failed: bool, slow: bool) -> None:
+        """Add one call; the oldest makes room for it."""
+        mark = failed + 2 * slow
+        if self._calls < self._length:
+            self._ring.append(mark)
+            self._calls += 1
+        else:
+            gone = self._ring[self._at]
+            self.failures -= gone & 1
+            self.slow -= gone >> 1
+            self._ring[self._at] = mark
+            self._at = (self._at + 1) % self._length
+        self.failures += failed
+        self.slow += slow
+
+
+class TimeWindow(NoWindow):
     """The calls of the last *length* seconds, in buckets.
 
     ``since`` and ``until`` are the ends of the present bucket: what happens between
     them needs no `roll`.
     """
 
-    __slots__ = (
-        "_bad",
-        "_base",
-        "_good",
-        "_old_good",
-        "_slot",
-        "_slow",
-        "_width",
-        "failures",
-        "since",
-        "slow",
-        "until",
-    )
+    __slots__ = ("_bad", "_base", "_good", "_old_good", "_slot", "_slow", "_width", "since")
 
     def __init__(self, length: float, now: float, total: int) -> None:
         self._width = max(length * SHARE, sys.float_info.min)  # it is divided by
         self.clear(now, total)
 
     def clear(self, now: float, total: int) -> None:
-        """Forget everything; *total* successes have been before."""
         self._good: array[int] | None = None  # each made when there is something to count
         self._bad: array[int] | None = None
         self._slow: array[int] | None = None
@@ -60,31 +118,26 @@ class TimeWindow:
         self.since, self.until = now, now + self._width
 
     def calls(self, total: int) -> int:
-        """How many calls it holds, when there have been *total* successes."""
         return self._old_good + (total - self._base) + self.failures
 
     def skip_success(self) -> None:
-        """Leave the next success of the total out: it belongs to an older generation."""
         self._base += 1
 
-    def add_failure(self, *, slow: bool) -> None:
-        """One more failure in the present bucket."""
-        if self._bad is None:
-            self._bad = _row()
-        self._bad[self._slot] += 1
-        self.failures += 1
+    def add(self, *, failed: bool, slow: bool) -> None:
+        """Add one call to the present bucket; a success stands in the total already."""
+        if failed:
+            if self._bad is None:
+                self._bad = _row()
+            self._bad[self._slot] += 1
+            self.failures += 1
         if slow:
-            self.add_slow()
-
-    def add_slow(self) -> None:
-        """One of the calls of the present bucket was slow."""
-        if self._slow is None:
-            self._slow = _row()
-        self._slow[self._slot] += 1
-        self.slow += 1
+            if self._slow is None:
+                self._slow = _row()
+            self._slow[self._slot] += 1
+            self.slow += 1
 
     def roll(self, now: float, total: int) -> None:
-        """Bring it to *now*, which must not lie before `since`."""
+        """See `Window.roll`; *now* must not lie before `since`."""
         if now < self.until:
             return
         steps = (now - self.since) / self._width
@@ -93,11 +146,6 @@ class TimeWindow:
             return
         for _ in range(max(1, math.floor(steps))):
             self._next(total)
-
-    def shift(self, seconds: float) -> None:
-        """The clock stepped back by *seconds*: take it as one that stood still."""
-        self.since -= seconds
-        self.until -= seconds
 
     def _next(self, total: int) -> None:
         good = total - self._base
@@ -124,34 +172,3 @@ def _take(row: array[int] | None, slot: int) -> int:
         return 0
     count, row[slot] = row[slot], 0
     return count
-
-
-class CountWindow:
-    """The last *length* calls, exactly: two bits each in a ring."""
-
-    __slots__ = ("_at", "_length", "_ring", "calls", "failures", "slow")
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._ring = bytearray()
-        self._at = 0
-        self.calls = self.failures = self.slow = 0
-
-    def add(self, *, failed: bool, slow: bool) -> None:
-        """One more call; the oldest makes room for it."""
-        mark = failed + 2 * slow
-        if self.calls < self._length:
-            self._ring.append(mark)
-            self.calls += 1
-        else:
-            gone = self._ring[self._at]
-            self.failures -= gone & 1
-            self.slow -= gone >> 1
-            self._ring[self._at] = mark
-            self._at = (self._at + 1) % self._length
-        self.failures += failed
-        self.slow += slow

@@ -9,15 +9,16 @@ from typing import Any, Literal, cast, final
 
 from resilient._core.adaptive_limit import (
     ALGORITHMS,
+    AdaptiveLimitConfig,
     AdaptiveLimitCore,
-    LimitRule,
     Outcome,
     Ticket,
 )
-from resilient._core.checks import number, refuse, refuse_type, text, whole
+from resilient._core.checks import check_int, check_name, check_number, refuse, refuse_type
 from resilient._core.matching import each
-from resilient._policies.bracketing import OfKey, Queueing
-from resilient._policies.waiting import Sleeper
+from resilient._policies.common.keyed import OfKey, Totals
+from resilient._policies.common.queueing import QueueingPolicy
+from resilient._policies.common.waiting import Sleeper
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 from resilient._runtime.keying import Key, KeyOf, check_key
@@ -30,7 +31,7 @@ Priority = float | Callable[..., float]
 class AdaptiveLimitStats:
     """What an adaptive limit holds, what it knows, and its totals.
 
-    ``latency`` is the smoothed mean of late, ``latency_unloaded`` what it is thought to be
+    ``latency`` is the smoothed recent mean, ``latency_unloaded`` what it is thought to be
     without load, in seconds; None before enough calls have ended. Of a keyed one ``limit`` is the
     lowest of the keys', and the latencies are the highest.
     """
@@ -46,7 +47,7 @@ class AdaptiveLimitStats:
 
 
 @final
-class AdaptiveLimit(Queueing[AdaptiveLimitCore]):
+class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
     """Bounds concurrency by what the latency says; `adaptive_limit` makes it.
 
     Decorates functions, sync and async; guards blocks, which wait as a decorated call does; and
@@ -55,137 +56,120 @@ class AdaptiveLimit(Queueing[AdaptiveLimitCore]):
     """
 
     kind = "adaptive_limit"
-    error = Overloaded
-    reason = "limit"
+    _error = Overloaded
+    _reason = "limit"
 
     def __init__(
-        self, name: str | None, rule: LimitRule, priority: Priority, key: Key | None, most: int
+        self,
+        name: str | None,
+        config: AdaptiveLimitConfig,
+        priority: Priority,
+        key: Key | None,
+        max_keys: int,
     ) -> None:
-        super().__init__(name, key, most)
-        self._rule, self._priority = rule, priority
+        self._config, self._priority = config, priority
         if not callable(priority):
-            self.usual_priority = priority
-        self.begin()
+            self._usual_priority = priority
+        super().__init__(name, key, max_keys)
 
     def of(self, key: Hashable) -> AdaptiveLimitOfKey:
-        """See `Bracketing.of`."""
-        return AdaptiveLimitOfKey(self, self.checked(key))
+        return AdaptiveLimitOfKey(self, self._states.checked(self, key))
 
-    def close_call(
+    def _finish_call(
         self,
         ticket: Ticket,
         began: float,  # noqa: ARG002  # the ticket knows
         error: BaseException | None,
-        said: str | None,
+        outcome_override: str | None,
     ) -> None:
-        """See `Call.close`."""
-        if said is None:
-            self.finish(ticket, outcome_of(error))
+        if outcome_override is None:
+            self._finish(ticket, outcome_of(error))
         else:
-            self.finish(ticket, Outcome.DROP if said == "fail" else Outcome.IGNORED)
+            failed = outcome_override == "fail"
+            self._finish(ticket, Outcome.DROP if failed else Outcome.IGNORED)
 
-    def finish(self, ticket: Ticket, outcome: Outcome) -> None:
-        """A call is over."""
+    def _finish(self, ticket: Ticket, outcome: Outcome) -> None:
+        """End a call, and sample it."""
         ticket.outcome, ticket.ended_at = outcome, clock.now()
-        self.end(ticket)
-        self.outbox.deliver()
+        self._end(ticket)
 
-    # What `Queueing` asks.
+    # What the shell asks.
 
-    def new_core(self, key: Hashable) -> AdaptiveLimitCore:
-        """See `Bracketing.new_core`."""
-        return AdaptiveLimitCore(self._rule, clock.now(), self.woken, key)
+    def _new_state(self, key: Hashable) -> AdaptiveLimitCore:
+        return AdaptiveLimitCore(self._config, clock.now(), self._woken, key)
 
-    def take_place(self, core: AdaptiveLimitCore, priority: float, now: float) -> Ticket | None:
-        """See `Bracketing.take_place`."""
-        return Ticket(core, now) if core.enter(priority, now) else None
+    def _try_acquire(self, state: AdaptiveLimitCore, priority: float, now: float) -> Ticket | None:
+        return Ticket(state, now) if state.try_acquire(priority, now) else None
 
-    def why_lost(self, waiter: Sleeper) -> str:
-        """See `Queueing.why_lost`; a `protect` bounds the wait."""
-        return "shed" if waiter.shed else "max_wait"
+    def _ticket(self, waiter: Sleeper) -> Ticket:
+        next(waiter.state.calls.increment)
+        return Ticket(waiter.state, clock.now())
 
-    def ticket(self, waiter: Sleeper) -> Ticket:
-        """See `Queueing.ticket`."""
-        return Ticket(waiter.core, clock.now())
-
-    def settle(self, ticket: Ticket | Sleeper, now: float) -> None:
-        """See `Bracketing.settle`."""
+    def _release(self, ticket: Ticket | Sleeper, now: float) -> None:
         if isinstance(ticket, Sleeper):
-            ticket.core.give_up(ticket, now)
+            ticket.state.give_up(ticket, now)
             return
-        moved = ticket.core.leave(ticket, now)
+        moved = ticket.state.release(ticket, now)
         if moved is not None and notify.listening:
-            from resilient.events import LimitChanged  # noqa: PLC0415  # whoever listens has loaded it
-
             old, new = moved
-            self.outbox.put(
-                LimitChanged(
-                    policy=self.name, kind=self.kind, at=now, key=ticket.core.key, old=old, new=new
-                )
-            )
+            self._emit("LimitChanged", at=now, key=ticket.state.key, old=old, new=new)
 
-    def healthy(self, core: AdaptiveLimitCore) -> bool:
-        """See `Bracketing.healthy`."""
-        return core.untouched()
+    def _is_healthy(self, state: AdaptiveLimitCore) -> bool:
+        return state.untouched()
 
-    def describe(self, core: AdaptiveLimitCore) -> str:
-        """See `Bracketing.describe`."""
-        queue = f", {len(core.queue)} of {core.room} queued" if core.room else ""
-        return f"{core.in_flight} in flight of the {core.limit} that its latency allows{queue}"
+    def _explain(self, state: AdaptiveLimitCore) -> str:
+        queue = f", {len(state.queue)} of {state.max_queue} queued" if state.max_queue else ""
+        return f"{state.in_flight} in flight of the {state.limit} that its latency allows{queue}"
 
     def stats(self) -> AdaptiveLimitStats:
         """A snapshot; see `AdaptiveLimitStats`."""
         return cast("AdaptiveLimitStats", super().stats())
 
-    def stats_of(
-        self, cores: list[AdaptiveLimitCore], totals: dict[str, int]
-    ) -> AdaptiveLimitStats:
-        """See `Bracketing.stats_of`."""
-        known = [core for core in cores if core.latency is not None]
+    def _stats_of(self, states: list[AdaptiveLimitCore], totals: Totals) -> AdaptiveLimitStats:
+        known = [state for state in states if state.latency is not None]
         return AdaptiveLimitStats(
             name=self.name,
-            limit=min((core.limit for core in cores), default=self._rule.initial),
-            in_flight=sum(core.in_flight for core in cores),
-            queued=sum(len(core.queue) for core in cores),
-            latency=max((core.latency or 0.0 for core in known), default=None),
-            latency_unloaded=max((core.unloaded or 0.0 for core in known), default=None),
-            **totals,
+            limit=min((state.limit for state in states), default=self._config.initial),
+            in_flight=sum(state.in_flight for state in states),
+            queued=sum(len(state.queue) for state in states),
+            calls=totals.get("calls", 0),
+            rejected=totals.get("rejected", 0),
+            latency=max((state.latency or 0.0 for state in known), default=None),
+            latency_unloaded=max((state.unloaded or 0.0 for state in known), default=None),
         )
 
     # Wrappers.
 
-    def wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper`."""
+    def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         rank = self._rank()
 
         def limited(*args: Any, **kwargs: Any) -> Any:
             key = None if find is None else find(*args, **kwargs)
-            ticket = self.enter(key, rank(*args, **kwargs))
+            ticket = self._acquire_sync(key, rank(*args, **kwargs))
             try:
                 result = fn(*args, **kwargs)
                 if type(result) is CoroutineType:
                     refuse_coroutine(fn, result)
             except BaseException as error:
-                self.finish(ticket, outcome_of(error))
+                self._finish(ticket, outcome_of(error))
                 raise
-            self.finish(ticket, Outcome.SAMPLE)
+            self._finish(ticket, Outcome.SAMPLE)
             return result
 
         return limited
 
-    def wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper_async`."""
+    def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         rank = self._rank()
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
             key = None if find is None else find(*args, **kwargs)
-            ticket = await self.enter_async(key, rank(*args, **kwargs))
+            ticket = await self._acquire(key, rank(*args, **kwargs))
             try:
                 result = await fn(*args, **kwargs)
             except BaseException as error:
-                self.finish(ticket, outcome_of(error))
+                self._finish(ticket, outcome_of(error))
                 raise
-            self.finish(ticket, Outcome.SAMPLE)
+            self._finish(ticket, Outcome.SAMPLE)
             return result
 
         return limited
@@ -193,17 +177,13 @@ class AdaptiveLimit(Queueing[AdaptiveLimitCore]):
     def _rank(self) -> Callable[..., float]:
         priority = self._priority
         if callable(priority):
-            return lambda *args, **kwargs: number("priority", priority(*args, **kwargs))
+            return lambda *args, **kwargs: check_number("priority", priority(*args, **kwargs))
         return lambda *_args, **_kwargs: priority
 
 
 @final
-class AdaptiveLimitOfKey(OfKey[AdaptiveLimitCore]):
+class AdaptiveLimitOfKey(OfKey[AdaptiveLimit, AdaptiveLimitStats]):
     """One key of a keyed adaptive limit."""
-
-    def stats(self) -> AdaptiveLimitStats:
-        """A snapshot of this key; of a key without a call one that counts nothing."""
-        return cast("AdaptiveLimitStats", super().stats())
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
@@ -273,23 +253,26 @@ def adaptive_limit(
     """
     if callable(initial):
         raise TypeError(f"initial must be a number, not {initial!r}: write @adaptive_limit()")
-    least, first = whole("min", min), whole("initial", initial)
-    most = whole("max", max)
-    number("max", most)  # the limit is reckoned with as a float, and the others are no more
-    if most < least:
-        refuse("max", max, f"at least min, which is {least}")
-    if not least <= first <= most:
-        refuse("initial", initial, f"between min and max, {least} to {most}")
+    check_int("min", min)
+    check_int("initial", initial)
+    check_int("max", max)
+    check_number("max", max)  # the limit is reckoned with as a float, and the others are no more
+    if max < min:
+        refuse("max", max, f"at least min, which is {min}")
+    if not min <= initial <= max:
+        refuse("initial", initial, f"between min and max, {min} to {max}")
     if algorithm not in ALGORITHMS:
         refuse("algorithm", algorithm, 'one of "gradient", "aimd", "vegas"')
     if not callable(priority):
         if isinstance(priority, str):
             refuse_type("priority", priority, "a number or a function of the call's arguments")
-        priority = number("priority", priority)
+        priority = check_number("priority", priority)
     return AdaptiveLimit(
-        text("name", name, instead="@adaptive_limit()"),
-        LimitRule(first, least, most, ALGORITHMS[algorithm], whole("queue", queue, least=0)),
+        check_name("name", name, instead="@adaptive_limit()"),
+        AdaptiveLimitConfig(
+            initial, min, max, ALGORITHMS[algorithm], check_int("queue", queue, least=0)
+        ),
         priority,
         check_key(key),
-        whole("max_keys", max_keys),
+        check_int("max_keys", max_keys),
     )

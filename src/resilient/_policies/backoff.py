@@ -1,4 +1,4 @@
-"""Backoff: `BackoffRule` with dice."""
+"""Backoff: `BackoffConfig` with chance."""
 
 from __future__ import annotations
 
@@ -6,36 +6,33 @@ import math
 import random
 from typing import final
 
-from resilient._core.backoff import BackoffRule, Jitter
+from resilient._core.backoff import BackoffConfig, Jitter
 from resilient._core.checks import Seconds, refuse_type
-from resilient._runtime import dice
+from resilient._runtime import rng
 
 
 @final
 class Backoff:
     """How long to wait before the n-th try; `backoff` makes it. Frozen, to be shared at will."""
 
-    __slots__ = ("_rng", "rule")
+    __slots__ = ("_config", "_rng")
 
-    def __init__(self, rule: BackoffRule, rng: random.Random | None) -> None:
-        self.rule, self._rng = rule, rng
+    def __init__(self, config: BackoffConfig, own_rng: random.Random | None) -> None:
+        self._config, self._rng = config, own_rng
 
     def delay(self, n: int) -> float:
-        """Seconds before try *n*, counted from 1; every call throws the dice anew.
+        """Seconds before try *n*, counted from 1; every call draws anew.
 
         Raises:
             ValueError: *n* is below 1.
         """
-        return self.rule.delay(n, self.draw())
-
-    def draw(self) -> float:
-        """One number in [0, 1)."""
-        return dice.draw() if self._rng is None else self._rng.random()
+        draw = rng.draw() if self._rng is None else self._rng.random()
+        return self._config.delay(n, draw)
 
     def __repr__(self) -> str:
-        rule = self.rule
-        limits = f"factor={rule.factor:g}, max={rule.max:g}"
-        return f"backoff({rule.base:g}, {limits}, jitter={rule.jitter!r})"
+        config = self._config
+        limits = f"factor={config.factor:g}, max={config.max:g}"
+        return f"backoff({config.base:g}, {limits}, jitter={config.jitter!r})"
 
 
 def backoff(
@@ -54,7 +51,7 @@ def backoff(
         max: seconds, the cap; no jitter exceeds it.
         jitter: ``"full"`` draws from [0, d), ``"equal"`` from [d/2, d), ``"none"`` takes d, a
             number j in [0, 1] draws from [d(1-j), d(1+j)).
-        rng: dice of your own, for repeatable delays.
+        rng: a `random.Random` of your own, for repeatable delays.
 
     Source:
         M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog (2015), which
@@ -62,4 +59,4 @@ def backoff(
     """
     if rng is not None and not isinstance(rng, random.Random):
         refuse_type("rng", rng, "a random.Random or None")
-    return Backoff(BackoffRule(base, factor, max, jitter), rng)  # type: ignore[arg-type]  # __post_init__ makes them floats
+    return Backoff(BackoffConfig(base, factor, max, jitter), rng)  # type: ignore[arg-type]  # __post_init__ makes them floats

@@ -9,11 +9,12 @@ from types import CoroutineType
 from typing import Any, cast, final
 
 from resilient._core.bulkhead import BulkheadCore
-from resilient._core.checks import Seconds, seconds, text, whole
-from resilient._policies.bracketing import OfKey, Queueing
-from resilient._policies.deadline.ambient import not_expired
+from resilient._core.checks import Seconds, check_int, check_name, check_seconds
+from resilient._policies.common.keyed import OfKey, Totals
+from resilient._policies.common.queueing import QueueingPolicy
+from resilient._policies.common.waiting import Sleeper
+from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import deadline_here
-from resilient._policies.waiting import Sleeper
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 from resilient._runtime.keying import Key, KeyOf, check_key
@@ -37,7 +38,7 @@ class BulkheadStats:
 
 
 @final
-class Bulkhead(Queueing[BulkheadCore]):
+class Bulkhead(QueueingPolicy[BulkheadCore]):
     """Bounds the calls that are under way at once; `bulkhead` makes it.
 
     Decorates functions, sync and async; guards blocks, ``async with pool as call:``, which wait
@@ -45,186 +46,178 @@ class Bulkhead(Queueing[BulkheadCore]):
     """
 
     kind = "bulkhead"
-    error = BulkheadFull
-    reason = "full"
+    _error = BulkheadFull
+    _reason = "full"
 
     def __init__(  # noqa: PLR0917  # made in one place
-        self, name: str | None, limit: int, room: int, max_wait: float, key: Key | None, most: int
+        self,
+        name: str | None,
+        limit: int,
+        max_queue: int,
+        max_wait: float,
+        key: Key | None,
+        max_keys: int,
     ) -> None:
-        super().__init__(name, key, most)
         self._first_limit = self._limit = limit
-        self._room, self.max_wait = room, max_wait
-        self.begin()
+        self._max_queue, self._max_wait = max_queue, max_wait
+        super().__init__(name, key, max_keys)
 
     def resize(self, limit: int) -> None:
         """Let at most *limit* calls be under way at once.
 
-        More applies at once, to those who wait as well; fewer cuts nobody short: until running
+        More applies at once, to callers that wait as well. Fewer cuts nobody short: until running
         calls have ended there may be more of them than *limit*. With keys, it is for every key,
         present and future.
 
         Args:
             limit: at least 1.
         """
-        whole("limit", limit)
-        with self._lock:
-            self.drain(clock.now())
+        check_int("limit", limit)
+
+        def step(_now: float) -> None:
             self._limit = limit
-            for core in self.cores():
-                core.resize(limit)
-        self.after()
+            for state in self._states.all():
+                state.resize(limit)
+
+        self._locked(step)
 
     def of(self, key: Hashable) -> BulkheadOfKey:
-        """See `Bracketing.of`."""
-        return BulkheadOfKey(self, self.checked(key))
+        return BulkheadOfKey(self, self._states.checked(self, key))
 
-    def resize_key(self, key: Hashable, limit: int) -> None:
+    def _resize_key(self, key: Hashable, limit: int) -> None:
         """`resize` for one key, for as long as it is kept."""
-        whole("limit", limit)
-        with self._lock:
-            self.drain(clock.now())
-            self.core_of(key).resize(limit)
-        self.after()
+        check_int("limit", limit)
+        self._locked(lambda _now: self._states.find(key).resize(limit))
 
-    def new_core(self, key: Hashable) -> BulkheadCore:
-        """See `Bracketing.new_core`."""
-        return BulkheadCore(self._limit, self._room, self.woken, key)
+    def _new_state(self, key: Hashable) -> BulkheadCore:
+        return BulkheadCore(self._limit, self._max_queue, self._woken, key)
 
-    def take_place(self, core: BulkheadCore, priority: float, now: float) -> BulkheadCore | None:  # noqa: ARG002  # places know neither
-        """See `Bracketing.take_place`: the ticket is the core, or a waiter that has not begun."""
-        return core if core.enter() else None
+    def _try_acquire(self, state: BulkheadCore, priority: float, now: float) -> BulkheadCore | None:  # noqa: ARG002  # places know neither
+        """See `QueueingPolicy._try_acquire`: the ticket is the state."""
+        return state if state.try_acquire() else None
 
-    def ticket(self, waiter: Sleeper) -> BulkheadCore:
-        """See `Queueing.ticket`."""
-        return cast("BulkheadCore", waiter.core)
+    def _ticket(self, waiter: Sleeper) -> BulkheadCore:
+        state: BulkheadCore = waiter.state
+        next(state.calls.increment)
+        return state
 
-    def settle(self, ticket: BulkheadCore | Sleeper, now: float) -> None:  # noqa: ARG002  # places know no time
-        """See `Bracketing.settle`."""
+    def _release(self, ticket: BulkheadCore | Sleeper, now: float) -> None:  # noqa: ARG002  # places know no time
         if isinstance(ticket, Sleeper):
-            ticket.core.give_up(ticket)
+            ticket.state.give_up(ticket)
         else:
-            ticket.leave()
+            ticket.release()
 
-    def healthy(self, core: BulkheadCore) -> bool:
-        """See `Bracketing.healthy`."""
-        return core.limit == self._limit
+    def _is_healthy(self, state: BulkheadCore) -> bool:
+        return state.limit == self._limit
 
-    def describe(self, core: BulkheadCore) -> str:
-        """See `Bracketing.describe`."""
-        queue = f", {len(core.queue)} of {core.room} queued" if core.room else ""
-        return f"{core.in_flight()} of {core.limit} in flight{queue}"
+    def _explain(self, state: BulkheadCore) -> str:
+        queue = f", {len(state.queue)} of {state.max_queue} queued" if state.max_queue else ""
+        return f"{state.in_flight()} of {state.limit} in flight{queue}"
 
     def stats(self) -> BulkheadStats:
         """A snapshot; see `BulkheadStats`."""
         found = cast("BulkheadStats", super().stats())
-        return found if self._keys is None else replace(found, limit=self._limit)
+        return replace(found, limit=self._limit) if self._states.is_keyed else found
 
-    def stats_of(self, cores: list[BulkheadCore], totals: dict[str, int]) -> BulkheadStats:
-        """See `Bracketing.stats_of`."""
+    def _stats_of(self, states: list[BulkheadCore], totals: Totals) -> BulkheadStats:
         return BulkheadStats(
             name=self.name,
-            limit=cores[0].limit if cores else self._limit,
-            in_flight=sum(core.in_flight() for core in cores),
-            queued=sum(len(core.queue) for core in cores),
-            **totals,
+            limit=states[0].limit if states else self._limit,
+            in_flight=sum(state.in_flight() for state in states),
+            queued=sum(len(state.queue) for state in states),
+            calls=totals.get("calls", 0),
+            rejected=totals.get("rejected", 0),
         )
 
-    def _even_out(self, core: BulkheadCore) -> None:
-        """Somebody joined the queue of *core* while a place was given back."""
-        with self._lock:
-            core.even_out()
-        self.after()
+    def _even_out(self, state: BulkheadCore) -> None:
+        """A caller joined the queue of *state* while a place was given back: let it have that."""
+        self._locked(lambda _now: state.even_out())
 
-    def renew(self) -> None:
-        """See `PolicyBase.renew`."""
+    def _reset(self) -> None:
         self._limit = self._first_limit
-        super().renew()
+        super()._reset()
 
     # Wrappers: flat, since they run on every call. While places are free, and nobody wants the
     # one that is given back, a call is a pop and an append.
 
-    def wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper`."""
+    def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        states = self._states
 
         def limited(*args: Any, **kwargs: Any) -> Any:
             if find is not None:
-                core = self.enter(find(*args, **kwargs), 0.0)
+                state = self._acquire_sync(find(*args, **kwargs), 0.0)
             else:
                 if deadline_here() is not None:
-                    not_expired(self.name, clock.now())
-                core = self.only
+                    check_deadline(self.name, clock.now())
+                state = states.only
                 try:
-                    core.offered.pop()
+                    state.offered.pop()
                     entered = True
                 except IndexError:
                     entered = False
                 if entered:
-                    next(core.calls.ticks)
+                    next(state.calls.increment)
                 else:
-                    core = self.enter(None, 0.0)
+                    state = self._acquire_sync(None, 0.0)
             try:
                 result = fn(*args, **kwargs)
                 if type(result) is CoroutineType:
                     refuse_coroutine(fn, result)
             except BaseException:
-                self.end(core)
+                self._end(state)
                 raise
-            if core.wanted:
-                self.end(core)
+            if state.wanted:
+                self._end(state)
             else:
-                core.free.append(None)
-                if core.wanted:
-                    self._even_out(core)
+                state.free.append(None)
+                if state.wanted:
+                    self._even_out(state)
             return result
 
         return limited
 
-    def wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper_async`."""
+    def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        states = self._states
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
             if find is not None:
-                core = await self.enter_async(find(*args, **kwargs), 0.0)
+                state = await self._acquire(find(*args, **kwargs), 0.0)
             else:
                 if deadline_here() is not None:
-                    not_expired(self.name, clock.now())
-                core = self.only
+                    check_deadline(self.name, clock.now())
+                state = states.only
                 try:
-                    core.offered.pop()
+                    state.offered.pop()
                     entered = True
                 except IndexError:
                     entered = False
                 if entered:
-                    next(core.calls.ticks)
+                    next(state.calls.increment)
                 else:
-                    core = await self.enter_async(None, 0.0)
+                    state = await self._acquire(None, 0.0)
             try:
                 result = await fn(*args, **kwargs)
             except BaseException:
-                self.end(core)
+                self._end(state)
                 raise
-            if core.wanted:
-                self.end(core)
+            if state.wanted:
+                self._end(state)
             else:
-                core.free.append(None)
-                if core.wanted:
-                    self._even_out(core)
+                state.free.append(None)
+                if state.wanted:
+                    self._even_out(state)
             return result
 
         return limited
 
 
 @final
-class BulkheadOfKey(OfKey[BulkheadCore]):
+class BulkheadOfKey(OfKey[Bulkhead, BulkheadStats]):
     """One key of a keyed bulkhead."""
 
     def resize(self, limit: int) -> None:
         """See `Bulkhead.resize`: for this key, for as long as it is kept."""
-        cast("Bulkhead", self._policy).resize_key(self._key, limit)
-
-    def stats(self) -> BulkheadStats:
-        """A snapshot of this key; of a key without a call one that counts nothing."""
-        return cast("BulkheadStats", super().stats())
+        self._policy._resize_key(self._key, limit)
 
 
 def bulkhead(
@@ -264,10 +257,10 @@ def bulkhead(
             f"limit must be a whole number, not {limit!r}: write @bulkhead(10), with parentheses"
         )
     return Bulkhead(
-        text("name", name, instead="@bulkhead(10)"),
-        whole("limit", limit),
-        whole("queue", queue, least=0),
-        math.inf if max_wait is None else seconds("max_wait", max_wait, finite=False),
+        check_name("name", name, instead="@bulkhead(10)"),
+        check_int("limit", limit),
+        check_int("queue", queue, least=0),
+        math.inf if max_wait is None else check_seconds("max_wait", max_wait, finite=False),
         check_key(key),
-        whole("max_keys", max_keys),
+        check_int("max_keys", max_keys),
     )

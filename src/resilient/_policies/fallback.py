@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Final, Literal, TypeVar, cast, final, overload
 
-from resilient._core.checks import function, text
+from resilient._core.checks import check_callable, check_name
+from resilient._core.counter import Counter
 from resilient._core.matching import Judge, Verdict
-from resilient._core.tally import Tally
-from resilient._policies.widening import Widening
-from resilient._runtime import clock, notify
+from resilient._policies.common.widening import Widening
+from resilient._runtime import notify
 from resilient._runtime.decorate import (
     AnyFunction,
     CoroutineReturned,
@@ -21,7 +21,7 @@ from resilient._runtime.decorate import (
     refuse_coroutine,
     refuse_if_coroutine,
 )
-from resilient._runtime.notify import predicate_failed
+from resilient._runtime.notify import log_predicate_error
 from resilient._typing import ErrorSpec
 
 T = TypeVar("T")
@@ -62,27 +62,25 @@ class Fallback(Widening[T_co]):
         super().__init__(name)
         self._handler, self._default, self._judge = handler, default, judge
         self._is_async = is_coroutine_function(handler)
-        self.calls, self.used, self.failed = Tally(), Tally(), Tally()
-        self.list_me()
+        self._calls, self._used, self._failures = Counter(), Counter(), Counter()
+        self._register()
 
     def stats(self) -> FallbackStats:
         """A snapshot; see `FallbackStats`."""
-        failed, used = self.failed.read(), self.used.read()
-        return FallbackStats(self.name, self.calls.read(), used, failed)
+        failed, used = self._failures.read(), self._used.read()
+        return FallbackStats(self.name, self._calls.read(), used, failed)
 
-    def renew(self) -> None:
-        """See `PolicyBase.renew`."""
-        for total in (self.calls, self.used, self.failed):
-            total.zero()
+    def _reset(self) -> None:
+        for total in (self._calls, self._used, self._failures):
+            total.reset()
 
-    def guard(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard`."""
+    def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
         if self._is_async:
             raise TypeError(
                 f"handler {self._handler!r} is an async def, which {fn!r}, a sync function, can't "
                 "await: write a plain function"
             )
-        started, handler = self.calls.ticks, self._handler
+        started, handler = self._calls.increment, self._handler
 
         def falling_back(*args: Any, **kwargs: Any) -> Any:
             next(started)
@@ -104,9 +102,8 @@ class Fallback(Widening[T_co]):
 
         return falling_back
 
-    def guard_async(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard_async`."""
-        started, handler = self.calls.ticks, self._handler
+    def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
+        started, handler = self._calls.increment, self._handler
 
         async def falling_back(*args: Any, **kwargs: Any) -> Any:
             next(started)
@@ -129,18 +126,14 @@ class Fallback(Widening[T_co]):
     def _wanted(self, error: Exception) -> bool:
         if self._judge.error(error) is not Verdict.FAILURE:
             return False
-        self.used.up()
+        next(self._used.increment)
         if notify.listening:
-            from resilient.events import FallbackUsed  # noqa: PLC0415  # whoever listens has loaded it
-
-            self.outbox.put(
-                FallbackUsed(policy=self.name, kind=self.kind, at=clock.now(), error=error)
-            )
-            self.outbox.deliver()
+            self._emit("FallbackUsed", error=error)
+            self._outbox.deliver()
         return True
 
     def _failed(self, failure: Exception, error: Exception) -> None:
-        self.failed.up()
+        next(self._failures.increment)
         if not any(one is failure for one in _chain(error)):  # a handler may unwrap the error
             failure.__cause__ = error
 
@@ -198,15 +191,15 @@ def fallback(
     if (handler is MISSING) == (default is MISSING):
         raise TypeError("fallback() takes a handler or a default, exactly one of them")
     return Fallback(
-        text("name", name, instead="@fallback(default=...)"),
+        check_name("name", name, instead="@fallback(default=...)"),
         None if handler is MISSING else _handler(handler),
         default,
         Judge(
             on,
-            known=_known,
-            known_types=(CoroutineReturned,),
-            tell=predicate_failed,
-            broken=Verdict.SUCCESS,
+            classify_first=_known,
+            classified_types=(CoroutineReturned,),
+            log=log_predicate_error,
+            on_predicate_error=Verdict.SUCCESS,
         ),
     )
 
@@ -214,4 +207,4 @@ def fallback(
 def _handler(handler: object) -> Callable[[Any], Any]:
     if handler is None:
         raise TypeError("handler must be a function of the error; for a value write default=")
-    return cast("Callable[[Any], Any]", function("handler", handler))
+    return cast("Callable[[Any], Any]", check_callable("handler", handler))

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Final, TypeVar, cast
 
-from resilient._core.checks import seconds
+from resilient._core.checks import check_seconds
 from resilient._policies.backoff import Backoff
-from resilient._policies.base import Policy, PolicyBase
-from resilient._policies.bracketing import OfKey
 from resilient._policies.breaker import Breaker
-from resilient._policies.breaker.of_key import BreakerOfKey
 from resilient._policies.cache import Cache
+from resilient._policies.common.keyed import OfKey
+from resilient._policies.common.policy import Policy, PolicyBase
 from resilient._policies.hedge import Hedge
 from resilient._policies.pipeline import Pipeline
 from resilient._policies.protect import Protection
@@ -107,7 +106,11 @@ def lint(policy_or_function: Policy | Callable[..., Any], /) -> list[Finding]:
 
 def _retry_outside_hedge(stack: _Stack) -> Iterator[Finding]:
     for retry, hedge in stack.pairs(Retry, Hedge):
-        shared = retry.budget is not None and retry.budget is hedge.budget and not retry.is_keyed
+        shared = (
+            retry._budget is not None
+            and retry._budget is hedge._budget
+            and retry._settings.key is None
+        )
         if not shared and not stack.together(retry, hedge):
             yield Finding(
                 "retry-outside-hedge",
@@ -121,9 +124,9 @@ def _retry_outside_hedge(stack: _Stack) -> Iterator[Finding]:
 def _attempts_exceed_deadline(stack: _Stack) -> Iterator[Finding]:
     for retry, limits in _limited(stack):
         inside = [inner for one, inner in stack.pairs(Retry, Timeout) if one is retry]
-        each = min((inner.seconds for inner in inside), default=math.inf)
+        each = min((inner._seconds for inner in inside), default=math.inf)
         for outer, limit in limits:
-            attempts = retry.attempts
+            attempts = retry._settings.attempts
             if attempts is not None and each <= limit * (1 + CLOSE) < attempts * each < math.inf:
                 yield Finding(
                     "attempts-exceed-deadline",
@@ -136,10 +139,11 @@ def _attempts_exceed_deadline(stack: _Stack) -> Iterator[Finding]:
 
 def _retry_around_retry(stack: _Stack) -> Iterator[Finding]:
     for outer, inner in stack.pairs(Retry, Retry):
+        times = [one._settings.attempts for one in (outer, inner)]
         product = (
-            f" up to {outer.attempts * inner.attempts} times"
-            if outer.attempts is not None and inner.attempts is not None
-            else " without a bound"
+            " without a bound"
+            if None in times
+            else f" up to {math.prod(filter(None, times))} times"
         )
         yield Finding(
             "retry-around-retry",
@@ -151,7 +155,7 @@ def _retry_around_retry(stack: _Stack) -> Iterator[Finding]:
 
 def _breaker_inside_patient_retry(stack: _Stack) -> Iterator[Finding]:
     for retry, breaker in stack.pairs(Retry, Breaker):
-        cooldown, bridged = breaker.cooldown.rule.ceiling(1), _bridged(retry)
+        cooldown, bridged = breaker._settings.cooldown._config.ceiling(1), _bridged(retry)
         if cooldown < bridged and not stack.together(retry, breaker):
             yield Finding(
                 "breaker-inside-patient-retry",
@@ -179,16 +183,16 @@ def _timeout_longer_than_enclosing(stack: _Stack) -> Iterator[Finding]:
         policy = member.policy
         if isinstance(policy, Timeout):
             for outer, limit in enclosing:
-                if limit < policy.seconds < math.inf:
+                if limit < policy._seconds < math.inf:
                     yield Finding(
                         "timeout-longer-than-enclosing",
                         _called(outer, policy),
-                        f"{policy.seconds:g} s are never reached inside {limit:g} s.",
+                        f"{policy._seconds:g} s are never reached inside {limit:g} s.",
                         f"Write less than {limit:g} s inside, or leave it out.",
                     )
-            enclosing.append((policy, policy.seconds))
+            enclosing.append((policy, policy._seconds))
         elif isinstance(policy, Retry):
-            enclosing.append((policy, policy.within))
+            enclosing.append((policy, policy._settings.within))
 
 
 def _timeout_on_sync(stack: _Stack) -> Iterator[Finding]:
@@ -201,7 +205,7 @@ def _timeout_on_sync(stack: _Stack) -> Iterator[Finding]:
                 _called(member.policy),
                 "Nothing can interrupt a sync function: it runs to its end, however long that is.",
                 "Write `async def`, or give the call inside a limit of its own, such as "
-                f"`timeout=remaining({member.policy.seconds:g})`, and a `deadline` around it.",
+                f"`timeout=remaining({member.policy._seconds:g})`, and a `deadline` around it.",
             )
 
 
@@ -245,28 +249,30 @@ def _limited(stack: _Stack) -> Iterator[tuple[Retry, list[tuple[PolicyBase, floa
     for member in stack.members:
         policy = member.policy
         if isinstance(policy, Timeout):
-            outside.append((policy, policy.seconds))
+            outside.append((policy, policy._seconds))
         elif isinstance(policy, Retry):
-            outside.append((policy, policy.within))
+            outside.append((policy, policy._settings.within))
             yield policy, list(outside)
 
 
 def _bridged(retry: Retry) -> float:
     """Seconds that one call may spend waiting between its attempts; 0 where nobody can know."""
-    wait = retry.asked_wait
+    wait = retry._settings.asked_wait
     if not isinstance(wait, (Backoff, int, float, dt.timedelta)):
         return 0.0
-    count = COUNTED if retry.attempts is None else min(retry.attempts - 1, COUNTED)
+    count = COUNTED
+    if retry._settings.attempts is not None:
+        count = min(retry._settings.attempts - 1, COUNTED)
     if isinstance(wait, Backoff):
-        total = math.fsum(wait.rule.delay(n, 1.0) for n in range(1, count + 1))
+        total = math.fsum(wait._config.delay(n, 1.0) for n in range(1, count + 1))
     else:
-        total = seconds("wait", wait) * count
-    return min(total, retry.within)
+        total = check_seconds("wait", wait) * count
+    return min(total, retry._settings.within)
 
 
 def _stack_of(found: object) -> _Stack:
     """The policies of a stack, read off a policy or a function."""
-    if isinstance(found, PolicyBase | OfKey | BreakerOfKey):
+    if isinstance(found, PolicyBase | OfKey):
         return _Stack(tuple(_flat(found, None)), None)
     if not callable(found) and not isinstance(found, staticmethod):
         raise TypeError(f"lint() takes a policy or a function, not {found!r}")
@@ -298,8 +304,8 @@ def _one_layer(fn: object) -> tuple[object | None, object | None]:
 
 
 def _flat(policy: object, protection: Protection | None) -> Iterator[_Member]:
-    if isinstance(policy, OfKey | BreakerOfKey):
-        policy = policy.of_policy
+    if isinstance(policy, OfKey):
+        policy = policy._policy
     if isinstance(policy, Pipeline):
         inside = policy if isinstance(policy, Protection) else protection
         for one in policy.policies:

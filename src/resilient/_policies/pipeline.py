@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, cast, final, overload
 
-from resilient._core.checks import text
-from resilient._policies.base import Policy, PolicyBase
-from resilient._policies.widening import Widening
-from resilient._runtime.decorate import AnyFunction, Guarding, guarded
+from resilient._core.checks import check_name
+from resilient._policies.common.policy import Policy, PolicyBase
+from resilient._policies.common.widening import Widening
+from resilient._runtime.decorate import AnyFunction, Guarding, bare_wrapper
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -21,32 +21,30 @@ class Pipeline(PolicyBase):
     def __init__(self, name: str | None, members: tuple[Guarding, ...]) -> None:
         super().__init__(name)
         self.policies = members
-        self.list_me()
+        self._register()
 
     def stats(self) -> tuple[object, ...]:
         """A snapshot of each policy, outermost first; of a pipeline inside, a tuple again."""
         return tuple(member.stats() for member in self.policies if isinstance(member, Policy))
 
-    def renew(self) -> None:
-        """See `PolicyBase.renew`: its policies are listed themselves."""
+    def _reset(self) -> None:
+        """See `PolicyBase._reset`: its policies are listed themselves."""
 
-    def adopt(self, name: str) -> None:
+    def _default_name(self, name: str) -> None:
         """Take *name*, as its policies do, if there is none yet."""
-        super().adopt(name)
+        super()._default_name(name)
         for member in self.policies:
-            member.adopt(name)
+            member._default_name(name)
 
-    def guard(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard`."""
+    def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
         return self._stack(fn)
 
-    def guard_async(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard_async`."""
+    def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
         return self._stack(fn)
 
     def _stack(self, fn: AnyFunction) -> AnyFunction:
         for member in reversed(self.policies):
-            fn = guarded(member, fn)
+            fn = bare_wrapper(member, fn)
         return fn
 
     def __repr__(self) -> str:
@@ -82,7 +80,7 @@ def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:  # type: i
         raise TypeError("pipeline() needs at least one policy")
     members: list[Guarding] = []
     for policy in policies:
-        if not (isinstance(policy, Policy) and hasattr(policy, "guard_async")) or isinstance(
+        if not (isinstance(policy, Policy) and hasattr(policy, "_wrap_async")) or isinstance(
             policy, type
         ):
             instead = ": write it with parentheses and its arguments" if callable(policy) else ""
@@ -90,4 +88,4 @@ def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:  # type: i
         members.append(cast("Guarding", policy))
     widens = any(isinstance(member, Widening) for member in members)
     kind = WideningPipeline[Any] if widens else Pipeline
-    return kind(text("name", name, instead="pipeline(...)"), tuple(members))
+    return kind(check_name("name", name, instead="pipeline(...)"), tuple(members))

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final, overload
 
-from resilient._core.checks import Seconds, refuse, refuse_type, seconds, text, whole
+from resilient._core.checks import (
+    Seconds,
+    check_int,
+    check_name,
+    check_seconds,
+    refuse,
+    refuse_type,
+)
 from resilient._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
 from resilient._policies.backoff import backoff
-from resilient._policies.base import PolicyBase
 from resilient._policies.breaker import Breaker
 from resilient._policies.breaker import breaker as make_breaker
+from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.widening import Widening
 from resilient._policies.fallback import Fallback
 from resilient._policies.hedge import Hedge
 from resilient._policies.pipeline import Pipeline
 from resilient._policies.retry import Retry, retry
-from resilient._policies.retry.make import DEFAULT, Default
 from resilient._policies.timeout import Timeout
 from resilient._policies.timeout import timeout as make_timeout
-from resilient._policies.widening import Widening
 from resilient._runtime.keying import Key, check_key
-from resilient._typing import ErrorSpec
+from resilient._typing import DEFAULT, Default, ErrorSpec
 
 if TYPE_CHECKING:
     from resilient._runtime.decorate import Guarding
@@ -66,7 +72,7 @@ class Protection(Pipeline):
         stack: tuple[Guarding | None, ...] = (fallback, retry, breaker, limit, hedge, timeout)
         super().__init__(name, tuple(policy for policy in stack if policy is not None))
         if name is not None:
-            self.adopt(name)
+            self._default_name(name)
 
 
 @final
@@ -145,11 +151,11 @@ def protect(
         Overloaded: from a call: the limit is reached, and no place became free in time.
         DeadlineExceeded: from a call: no time was left, or an attempt was cut short.
     """
-    text("name", name, instead="@protect(on=..., timeout=...)")
+    check_name("name", name, instead="@protect(on=..., timeout=...)")
     check_key(key)
-    attempts = whole("attempts", attempts)
-    each = seconds("timeout", timeout, above=0)
-    if within is not None and seconds("within", within, above=0) <= each and attempts > 1:
+    attempts = check_int("attempts", attempts)
+    each = check_seconds("timeout", timeout, above=0)
+    if within is not None and check_seconds("within", within, above=0) <= each and attempts > 1:
         refuse("within", within, f"more than timeout, which is {each:g} s, or attempts be 1")
     _check("breaker", breaker, Breaker)
     _check("limit", limit, AdaptiveLimit)
@@ -173,7 +179,7 @@ def _breaker(name: str | None, on: ErrorSpec, key: Key | None) -> Breaker:
 
 def _limit(name: str | None, key: Key | None, timeout: float) -> AdaptiveLimit:
     limit = adaptive_limit(initial=INITIAL, queue=QUEUE, name=name, key=key)
-    limit.max_wait = timeout * PATIENCE
+    limit._max_wait = timeout * PATIENCE
     return limit
 
 

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, cast, final
 
-from resilient._core.checks import Seconds, number, refuse, seconds, text, whole
-from resilient._core.rate_limit import RateLimitCore, RateRule
-from resilient._policies.base import Call
-from resilient._policies.bracketing import Bracketing, OfKey
-from resilient._policies.deadline.ambient import left_here, not_expired
+from resilient._core.checks import (
+    Seconds,
+    check_int,
+    check_name,
+    check_number,
+    check_seconds,
+    refuse,
+)
+from resilient._core.rate_limit import RateLimitConfig, RateLimitCore
+from resilient._policies.common.keyed import OfKey, Totals
+from resilient._policies.common.queueing import QueueingPolicy
+from resilient._policies.common.waiting import Sleeper, ThreadSleeper
+from resilient._policies.deadline.ambient import check_deadline, left_here
 from resilient._policies.deadline.block import Deadline, deadline_here
-from resilient._policies.deadline.waits import wait_here
-from resilient._policies.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 from resilient._runtime.keying import Key, KeyOf, check_key
@@ -36,7 +42,7 @@ class RateLimitStats:
 
 
 @final
-class RateLimit(Bracketing[RateLimitCore]):
+class RateLimit(QueueingPolicy[RateLimitCore]):
     """Bounds the calls in any stretch of time; `rate_limit` makes it.
 
     Decorates functions, sync and async; guards blocks, which wait as a decorated call does; and
@@ -44,16 +50,19 @@ class RateLimit(Bracketing[RateLimitCore]):
     """
 
     kind = "rate_limit"
-    error = RateLimited
-    reason = "rate"
+    _error = RateLimited
+    _reason = "rate"
 
     def __init__(
-        self, name: str | None, rule: RateRule, max_wait: float, key: Key | None, most: int
+        self,
+        name: str | None,
+        config: RateLimitConfig,
+        max_wait: float,
+        key: Key | None,
+        max_keys: int,
     ) -> None:
-        super().__init__(name, key, most)
-        self.rule, self.max_wait = rule, max_wait
-        self._read = clock.now  # of the clock that is installed
-        self.begin()
+        self._config, self._max_wait = config, max_wait
+        super().__init__(name, key, max_keys)
 
     def take(self, n: int = 1) -> None:
         """Let *n* calls pass, all or none. Never waits.
@@ -66,224 +75,156 @@ class RateLimit(Bracketing[RateLimitCore]):
                 would.
             TypeError: the limit is keyed; write ``.of(key).take(n)``.
         """
-        self.unkeyed("take()")
-        self.take_of(None, n)
+        self._states.refuse_keyed(self, "take()")
+        self._take_of(None, n)
 
-    def take_of(self, key: Hashable, n: int) -> None:
+    def _take_of(self, key: Hashable, n: int) -> None:
         """`take` for one key."""
-        if whole("n", n) > self.rule.burst:
-            refuse("n", n, f"at most the burst, {self.rule.burst}")
+        if check_int("n", n) > self._config.burst:
+            refuse("n", n, f"at most the burst, {self._config.burst}")
         if deadline_here() is not None:
-            not_expired(self.name, clock.now())
-        with self._lock:
-            now = self._settled()
-            core = self.core_of(key)
-            error = None if core.take(now, n) else self._refuse(core, now, n)
-            if error is None:
-                next(core.calls.ticks)  # see `_arrive`
-        self.after()
-        if error is not None:
-            self.outbox.deliver()
-            raise error
+            check_deadline(self.name, clock.now())
+
+        def step(now: float) -> Rejected | None:
+            state = self._states.find(key)
+            if not self._passes_now(state, now, n):
+                return self._reject(state, "rate", now, state.wait(now, n))
+            next(state.calls.increment)
+            return None
+
+        self._locked(step)
 
     def of(self, key: Hashable) -> RateLimitOfKey:
-        """See `Bracketing.of`."""
-        return RateLimitOfKey(self, self.checked(key))
+        return RateLimitOfKey(self, self._states.checked(self, key))
 
-    def admit_of(self, key: Hashable) -> Call:
-        """See `Bracketing.admit_of`."""
-        self.take_of(key, 1)
-        return Call(self, None, clock.now())
+    def _new_state(self, key: Hashable) -> RateLimitCore:
+        return RateLimitCore(self._config, clock.now(), self._woken, key)
 
-    def block_of(self, key: Hashable) -> Call:
-        """See `Bracketing.block_of`."""
-        self.enter(key)
-        return Call(self, None, clock.now())
+    def _try_acquire(self, state: RateLimitCore, priority: float, now: float) -> object:  # noqa: ARG002  # all are alike
+        return state if self._passes_now(state, now) else None
 
-    async def block_of_async(self, key: Hashable) -> Call:
-        """See `Bracketing.block_of_async`."""
-        await self.enter_async(key)
-        return Call(self, None, clock.now())
+    def _passes_now(self, state: RateLimitCore, now: float, n: int = 1) -> bool:
+        """Let *n* calls pass, or none. Waiters whose loop was closed block nobody."""
+        while state.queue and (first := cast("Sleeper", state.queue.first())).lost():
+            state.give_up(first)
+        return state.take(now, n)
 
-    def new_core(self, key: Hashable) -> RateLimitCore:
-        """See `Bracketing.new_core`."""
-        return RateLimitCore(self.rule, clock.now(), self.woken, key)
+    def _arrive(self, waiter: Sleeper, now: float, *, patient: bool) -> float | Rejected:
+        state: RateLimitCore = waiter.state
+        if self._try_acquire(state, 0.0, now) is not None:
+            waiter.given = True
+            next(state.calls.increment)
+            return 0.0
+        wait = state.wait(now)
+        if wait > self._max_wait or wait >= left_here():
+            return self._reject(state, "rate", now, wait)
+        if not patient:
+            return self._reject(state, "would_block", now, wait)
+        is_first = not state.queue
+        state.queue.join(waiter)
+        return wait if is_first else math.inf
 
-    def core_of(self, key: Hashable) -> RateLimitCore:
-        """See `Bracketing.core_of`; who is lost holds nobody up."""
-        core = super().core_of(key)
-        while core.queue and (first := cast("Sleeper", next(iter(core.queue)))).lost():
-            core.give_up(first)
-        return core
+    def _ask_again(self, waiter: Sleeper, now: float, *, over: bool) -> float:
+        state: RateLimitCore = waiter.state
+        seconds = state.try_pass(waiter, now, over=over)
+        if waiter.given:
+            next(state.calls.increment)
+        return seconds
 
-    def take_place(self, core: RateLimitCore, priority: float, now: float) -> object:
-        """See `Bracketing.take_place`: `admit_of` is its own."""
-        raise NotImplementedError
+    def _wait(self, waiter: ThreadSleeper, seconds: float, limit: Deadline | None) -> bool:
+        """See `QueueingPolicy._wait`: the first in the queue sleeps, since nobody will wake it."""
+        if seconds == math.inf:
+            return super()._wait(waiter, seconds, limit)
+        left = math.inf if limit is None else limit._left()
+        clock.sleep(min(seconds, max(left, 0.0), clock.LONGEST_WAIT))
+        if limit is not None and limit._left() <= 0:
+            raise limit._exceeded(self.name, started=False)
+        return False
 
-    def settle(self, ticket: Sleeper | None, now: float) -> None:  # noqa: ARG002  # who goes takes no time
-        """See `Bracketing.settle`: only who waits leaves anything behind."""
-        if ticket is not None:
-            ticket.core.give_up(ticket)
+    def _ticket(self, waiter: Sleeper) -> RateLimitCore:
+        """See `QueueingPolicy._ticket`: counted under the lock, since afterwards its key may go."""
+        return cast("RateLimitCore", waiter.state)
 
-    def healthy(self, core: RateLimitCore) -> bool:
-        """See `Bracketing.healthy`."""
-        return core.full(clock.now())
+    def _release(self, ticket: Sleeper | RateLimitCore, now: float) -> None:  # noqa: ARG002  # leaving takes no time
+        """See `AdmissionPolicy._release`: only a waiter leaves anything behind."""
+        if isinstance(ticket, Sleeper):
+            ticket.state.give_up(ticket)
 
-    def describe(self, core: RateLimitCore) -> str:
-        """See `Bracketing.describe`."""
-        queue = f", {len(core.queue)} wait" if core.queue else ""
-        return f"a burst of {self.rule.burst} is used up{queue}"
+    def _is_healthy(self, state: RateLimitCore) -> bool:
+        return state.full(clock.now())
+
+    def _reject(
+        self, state: RateLimitCore, reason: str, now: float, wait: float | None = None
+    ) -> Rejected:
+        next(state.rejected.increment)
+        wait = state.wait(now) if wait is None else wait
+        return self._rejection(state, reason, now, wait, self._explain(state))
+
+    def _explain(self, state: RateLimitCore) -> str:
+        queue = f", {len(state.queue)} wait" if state.queue else ""
+        return f"a burst of {self._config.burst} is used up{queue}"
 
     def stats(self) -> RateLimitStats:
         """A snapshot; see `RateLimitStats`."""
         return cast("RateLimitStats", super().stats())
 
-    def stats_of(self, cores: list[RateLimitCore], totals: dict[str, int]) -> RateLimitStats:
-        """See `Bracketing.stats_of`."""
-        queued = sum(len(core.queue) for core in cores)
-        return RateLimitStats(name=self.name, queued=queued, **totals)
+    def _stats_of(self, states: list[RateLimitCore], totals: Totals) -> RateLimitStats:
+        return RateLimitStats(
+            name=self.name,
+            calls=totals.get("calls", 0),
+            rejected=totals.get("rejected", 0),
+            queued=sum(len(state.queue) for state in states),
+        )
 
-    # Waiting. The clock is read under the lock: readings that come in the wrong order are those
-    # of a clock that steps back, and of nothing else. So nobody may pass after a reading, and be
-    # reckoned up before it is used: see `_settled`.
+    def _settled_now(self) -> float:
+        """See `AdmissionPolicy._settled_now`: what was given ahead is reckoned up as well.
 
-    def enter(self, key: Hashable) -> None:
-        """Let one sync call pass, if need be after a wait, or raise."""
-        limit = not_expired(self.name, clock.now()) if deadline_here() is not None else None
-        waiter = ThreadSleeper()
-        seconds = self._arrive(key, waiter, patient=not on_loop())
-        try:
-            while not waiter.given:
-                if seconds == math.inf:
-                    waiter.wait(seconds, limit, self.name)
-                else:
-                    self._sleep(seconds, limit)
-                seconds = self._turn(waiter, over=False)
-        except BaseException:
-            self.end(waiter)
-            raise
+        It is closed before the clock is read, and reckoned up after: nobody may pass between.
+        """
+        if self._states.is_keyed:
+            return super()._settled_now()
+        state = self._states.only
+        state.close()
+        now = super()._settled_now()
+        if state.passed:
+            state.reckon(now)
+        return now
 
-    async def enter_async(self, key: Hashable) -> None:
-        """`enter` for an async call."""
-        if deadline_here() is not None:
-            not_expired(self.name, clock.now())
-        waiter = async_sleeper()
-        seconds = self._arrive(key, waiter, patient=True)
-        try:
-            while not waiter.given:
-                over = await wait_here(self.name, None, waiter.wait, seconds)
-                seconds = self._turn(waiter, over=over)
-        except BaseException:
-            self.end(waiter)
-            raise
-
-    def _arrive(self, key: Hashable, waiter: Sleeper, *, patient: bool) -> float:
-        """Pass at once, or join the queue, or raise; returns how long the first of it must wait."""
-        left, error, wait = left_here(), None, 0.0
-        with self._lock:
-            now = self._settled()
-            core = waiter.core = self.core_of(key)
-            if core.take(now):
-                waiter.given = True
-                next(core.calls.ticks)  # under the lock: afterwards its key may make room
-            elif (wait := core.wait(now)) > self.max_wait or wait >= left:
-                error = self._refuse(core, now)
-            elif not patient:
-                error = self._refuse(core, now, reason="would_block")
-            else:
-                wait = math.inf if core.queue else wait
-                core.line_up(waiter)
-        self.after()
-        if error is not None:
-            self.outbox.deliver()
-            raise error
-        return wait
-
-    def _sleep(self, seconds: float, limit: Deadline | None) -> None:
-        """Let the time of the first in the queue pass: nobody will wake it."""
-        left = math.inf if limit is None else limit.left()
-        clock.sleep(min(seconds, max(left, 0.0), clock.LONGEST_WAIT))
-        if limit is not None and limit.left() <= 0:
-            raise limit.exceeded(self.name, started=False)
-
-    def _turn(self, waiter: Sleeper, *, over: bool) -> float:
-        with self._lock:
-            now = self._settled()
-            wait = waiter.core.turn(waiter, now, over=over)
-            if waiter.given:
-                next(waiter.core.calls.ticks)  # see `_arrive`
-        self.after()
-        return float(wait)
-
-    def _refuse(
-        self, core: RateLimitCore, now: float, n: int = 1, reason: str = reason
-    ) -> Rejected:
-        return self.refuse(core, reason, now, core.wait(now, n))
-
-    def drain(self, now: float) -> None:
-        """See `Bracketing.drain`: what was given ahead is reckoned up as well."""
-        super().drain(now)
-        self._reckon()
-
-    def _settled(self) -> float:
-        """Settle what ended, give nothing ahead any more, and read the clock, in this order."""
-        super().drain(math.nan)  # who goes takes no time
-        if self._keys is None:
-            self.only.close()
-        return clock.now()
-
-    def _reckon(self) -> None:
-        if self._keys is None:
-            self.only.close()
-            self.only.reckon(self._read())
-
-    def clock_changed(self) -> None:
-        """See `PolicyBase.clock_changed`: what was given ahead was taken by the clock before."""
-        with self._lock:
-            self._reckon()
-            self._read = clock.now
-        self.after()
-
-    def forked(self) -> None:
-        """See `PolicyBase.forked`: those who waited are not here."""
-        for core in self.cores():
-            core.queue.clear()
+    def _forked(self) -> None:
+        """See `PolicyBase._forked`: those that waited are not here."""
+        for state in self._states.all():
+            while state.queue:
+                state.queue.leave(state.queue.first())
 
     # Wrappers: flat, since they run on every call. Most find a place that was given ahead.
 
-    def _passes(self, core: RateLimitCore) -> bool:
-        """Let a call pass that found no place ahead, unless it must wait, or be refused."""
-        with self._lock:
-            places, times = core.ahead  # another thread may have been quicker
-            at = next(places, None)
-            if at is not None:
-                times[at] = clock.now()
-                passed = True
-            else:
-                core.close()
-                passed = not self._ended and core.take_ahead(clock.now())
-        if at is None and passed:
-            next(core.calls.ticks)
-        if self._ended:  # somebody went meanwhile, who may have stood before others, see `renew`
-            self.after()
-        return passed
+    def _passes(self, state: RateLimitCore) -> bool:
+        """Let a call pass that found no place ahead, unless it must wait, or be rejected."""
 
-    def wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper`."""
+        def step(now: float) -> bool:
+            passed = state.take_ahead(now)
+            if passed:
+                next(state.calls.increment)
+            return passed
+
+        return self._locked(step)
+
+    def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        states = self._states
 
         def limited(*args: Any, **kwargs: Any) -> Any:
             if find is not None:
-                self.enter(find(*args, **kwargs))
+                self._acquire_sync(find(*args, **kwargs), 0.0)
             else:
                 if deadline_here() is not None:
-                    not_expired(self.name, clock.now())
-                core = self.only
-                places, times = core.ahead
+                    check_deadline(self.name, clock.now())
+                state = states.only
+                places, times = state.ahead
                 at = next(places, None)
                 if at is not None:
                     times[at] = clock.now()
-                elif not self._passes(core):
-                    self.enter(None)
+                elif not self._passes(state):
+                    self._acquire_sync(None, 0.0)
             result = fn(*args, **kwargs)
             if type(result) is CoroutineType:
                 refuse_coroutine(fn, result)
@@ -291,38 +232,34 @@ class RateLimit(Bracketing[RateLimitCore]):
 
         return limited
 
-    def wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper_async`."""
+    def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        states = self._states
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
             if find is not None:
-                await self.enter_async(find(*args, **kwargs))
+                await self._acquire(find(*args, **kwargs), 0.0)
             else:
                 if deadline_here() is not None:
-                    not_expired(self.name, clock.now())
-                core = self.only
-                places, times = core.ahead
+                    check_deadline(self.name, clock.now())
+                state = states.only
+                places, times = state.ahead
                 at = next(places, None)
                 if at is not None:
                     times[at] = clock.now()
-                elif not self._passes(core):
-                    await self.enter_async(None)
+                elif not self._passes(state):
+                    await self._acquire(None, 0.0)
             return await fn(*args, **kwargs)
 
         return limited
 
 
 @final
-class RateLimitOfKey(OfKey[RateLimitCore]):
+class RateLimitOfKey(OfKey[RateLimit, RateLimitStats]):
     """One key of a keyed rate limit."""
 
     def take(self, n: int = 1) -> None:
         """See `RateLimit.take`: for this key."""
-        cast("RateLimit", self._policy).take_of(self._key, n)
-
-    def stats(self) -> RateLimitStats:
-        """A snapshot of this key; of a key without a call one that counts nothing."""
-        return cast("RateLimitStats", super().stats())
+        self._policy._take_of(self._key, n)
 
 
 def rate_limit(
@@ -347,7 +284,7 @@ def rate_limit(
         per: seconds, above 0.
         burst: calls that may pass at once after a pause, at least 1; by default one period's
             worth, ``max(1, ceil(rate))``.
-        max_wait: seconds that a call may wait for its turn, at least 0; ``inf`` for no limit but
+        max_wait: seconds that a call may wait until it passes, at least 0; ``inf`` for no limit but
             the deadline.
         key: a function of the call's arguments, or the name of a parameter: a limit for each key.
         max_keys: how many keys are kept, at least 1: the least recently used one that is full
@@ -369,15 +306,15 @@ def rate_limit(
         raise TypeError(
             f"rate must be a number, not {rate!r}: write @rate_limit(100), with parentheses"
         )
-    rule = RateRule.of(
-        number("rate", rate, above=0),
-        seconds("per", per, above=0),
-        None if burst is None else whole("burst", burst),
+    config = RateLimitConfig.of(
+        check_number("rate", rate, above=0),
+        check_seconds("per", per, above=0),
+        None if burst is None else check_int("burst", burst),
     )
     return RateLimit(
-        text("name", name, instead="@rate_limit(100)"),
-        rule,
-        seconds("max_wait", max_wait, finite=False),
+        check_name("name", name, instead="@rate_limit(100)"),
+        config,
+        check_seconds("max_wait", max_wait, finite=False),
         check_key(key),
-        whole("max_keys", max_keys),
+        check_int("max_keys", max_keys),
     )

@@ -8,17 +8,24 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, cast, final
 
-from resilient._core.checks import Seconds, number, refuse_type, seconds, text, whole
+from resilient._core.checks import (
+    Seconds,
+    check_int,
+    check_name,
+    check_number,
+    check_seconds,
+    refuse_type,
+)
 from resilient._core.matching import Judge, Verdict
-from resilient._core.throttle import ThrottleCore, ThrottleRule
-from resilient._policies.bracketing import Bracketing, OfKey
-from resilient._policies.verdicts import KNOWN, known
-from resilient._runtime import clock, dice
+from resilient._core.throttle import ThrottleConfig, ThrottleCore
+from resilient._policies.common.admission import AdmissionPolicy
+from resilient._policies.common.keyed import OfKey, Totals
+from resilient._policies.common.verdicts import judge_of
+from resilient._runtime import clock, rng
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 from resilient._runtime.keying import Key, KeyOf, check_key
-from resilient._runtime.notify import predicate_failed
 from resilient._typing import ErrorSpec
-from resilient.errors import Overloaded
+from resilient.errors import Overloaded, Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +46,14 @@ class ThrottleStats:
 class Ticket:
     """A call that was let through, and how it ended."""
 
-    __slots__ = ("core", "verdict")
+    __slots__ = ("state", "verdict")
 
-    def __init__(self, core: ThrottleCore) -> None:
-        self.core, self.verdict = core, Verdict.IGNORED
+    def __init__(self, state: ThrottleCore) -> None:
+        self.state, self.verdict = state, Verdict.IGNORED
 
 
 @final
-class Throttle(Bracketing[ThrottleCore]):
+class Throttle(AdmissionPolicy[ThrottleCore]):
     """Rejects a share of the calls while the dependency fails; `throttle` makes it.
 
     Decorates functions, sync and async; guards blocks, ``with throttled as call:``, and hands out
@@ -54,79 +61,75 @@ class Throttle(Bracketing[ThrottleCore]):
     """
 
     kind = "throttle"
-    error = Overloaded
-    reason = "throttled"
-    heeds_deadline = False
-    totals = ("requests", "accepts", "rejected")
+    _error = Overloaded
+    _checks_deadline = False
 
     def __init__(  # noqa: PLR0917  # made in one place
         self,
         name: str | None,
-        rule: ThrottleRule,
+        config: ThrottleConfig,
         judge: Judge,
         key: Key | None,
-        most: int,
-        rng: random.Random | None,
+        max_keys: int,
+        own_rng: random.Random | None,
     ) -> None:
-        super().__init__(name, key, most)
-        self._rule, self._judge, self._rng = rule, judge, rng
-        self.begin()
+        self._config, self._judge, self._rng = config, judge, own_rng
+        super().__init__(name, key, max_keys)
 
     def of(self, key: Hashable) -> ThrottleOfKey:
-        """See `Bracketing.of`."""
-        return ThrottleOfKey(self, self.checked(key))
+        return ThrottleOfKey(self, self._states.checked(self, key))
 
-    def close_call(
+    def _finish_call(
         self,
         ticket: Ticket,
         began: float,  # noqa: ARG002  # how long it took tells nothing
         error: BaseException | None,
-        said: str | None,
+        outcome_override: str | None,
     ) -> None:
-        """See `Call.close`."""
-        if said is None:
+        if outcome_override is None:
             self._finish(ticket, error)
         else:
-            ticket.verdict = Verdict.FAILURE if said == "fail" else Verdict.IGNORED
-            self.end(ticket)
+            ticket.verdict = Verdict.FAILURE if outcome_override == "fail" else Verdict.IGNORED
+            self._end(ticket)
 
-    def new_core(self, key: Hashable) -> ThrottleCore:
-        """See `Bracketing.new_core`."""
-        return ThrottleCore(self._rule, clock.now(), key)
+    def _new_state(self, key: Hashable) -> ThrottleCore:
+        return ThrottleCore(self._config, clock.now(), key)
 
-    def take_place(self, core: ThrottleCore, priority: float, now: float) -> Ticket | None:  # noqa: ARG002  # all are alike
-        """See `Bracketing.take_place`."""
-        draw = dice.draw if self._rng is None else self._rng.random
-        return Ticket(core) if core.admit(now, draw()) else None
+    def _draw(self) -> float:
+        return rng.draw() if self._rng is None else self._rng.random()
 
-    def settle(self, ticket: Ticket, now: float) -> None:
-        """See `Bracketing.settle`."""
-        ticket.core.settle(ticket.verdict, now)
+    def _admit_to(self, state: ThrottleCore, now: float, draw: float) -> Ticket | Rejected:
+        if state.admit(now, draw):
+            return Ticket(state)
+        next(state.rejected.increment)
+        failures, requests = state.in_window(now)
+        why = f"{failures} of {requests} calls failed"
+        return self._rejection(state, "throttled", now, None, why)
 
-    def healthy(self, core: ThrottleCore) -> bool:
-        """See `Bracketing.healthy`."""
-        return not core.in_window(clock.now())[0]
+    def _release(self, ticket: Ticket, now: float) -> None:
+        ticket.state.settle(ticket.verdict, now)
 
-    def describe(self, core: ThrottleCore) -> str:
-        """See `Bracketing.describe`."""
-        failures, requests = core.in_window(clock.now())
-        return f"{failures} of {requests} calls failed"
+    def _is_healthy(self, state: ThrottleCore) -> bool:
+        return not state.in_window(clock.now())[0]
 
     def stats(self) -> ThrottleStats:
         """A snapshot; see `ThrottleStats`."""
         return cast("ThrottleStats", super().stats())
 
-    def stats_of(self, cores: list[ThrottleCore], totals: dict[str, int]) -> ThrottleStats:
-        """See `Bracketing.stats_of`."""
+    def _stats_of(self, states: list[ThrottleCore], totals: Totals) -> ThrottleStats:
         now = clock.now()
-        highest = max((core.probability(now) for core in cores), default=0.0)
-        return ThrottleStats(name=self.name, probability=highest, **totals)
+        return ThrottleStats(
+            name=self.name,
+            requests=totals.get("requests", 0),
+            accepts=totals.get("accepts", 0),
+            rejected=totals.get("rejected", 0),
+            probability=max((state.probability(now) for state in states), default=0.0),
+        )
 
-    def wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper`."""
+    def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
 
         def throttled(*args: Any, **kwargs: Any) -> Any:
-            ticket = self.enter_now(None if find is None else find(*args, **kwargs))
+            ticket = self._acquire_nowait(None if find is None else find(*args, **kwargs))
             try:
                 result = fn(*args, **kwargs)
                 if type(result) is CoroutineType:
@@ -139,11 +142,10 @@ class Throttle(Bracketing[ThrottleCore]):
 
         return throttled
 
-    def wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
-        """See `Bracketing.wrapper_async`."""
+    def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
 
         async def throttled(*args: Any, **kwargs: Any) -> Any:
-            ticket = self.enter_now(None if find is None else find(*args, **kwargs))
+            ticket = self._acquire_nowait(None if find is None else find(*args, **kwargs))
             try:
                 result = await fn(*args, **kwargs)
             except BaseException as error:
@@ -161,16 +163,12 @@ class Throttle(Bracketing[ThrottleCore]):
             elif isinstance(error, Exception):
                 ticket.verdict = self._judge.error(error)
         finally:
-            self.end(ticket)
+            self._end(ticket)
 
 
 @final
-class ThrottleOfKey(OfKey[ThrottleCore]):
+class ThrottleOfKey(OfKey[Throttle, ThrottleStats]):
     """One key of a keyed throttle."""
-
-    def stats(self) -> ThrottleStats:
-        """A snapshot of this key; of a key without a call one that counts nothing."""
-        return cast("ThrottleStats", super().stats())
 
 
 def throttle(
@@ -217,17 +215,17 @@ def throttle(
         raise TypeError(f"k must be a number, not {k!r}: write @throttle(), with parentheses")
     if rng is not None and not isinstance(rng, random.Random):
         refuse_type("rng", rng, "a random.Random or None")
-    rule = ThrottleRule(
-        number("k", k, least=1),
-        seconds("window", window, above=0),
-        whole("minimum", minimum),
-        number("max_reject", max_reject, above=0, below=1),
+    rule = ThrottleConfig(
+        check_number("k", k, least=1),
+        check_seconds("window", window, above=0),
+        check_int("minimum", minimum),
+        check_number("max_reject", max_reject, above=0, below=1),
     )
     return Throttle(
-        text("name", name, instead="@throttle()"),
+        check_name("name", name, instead="@throttle()"),
         rule,
-        Judge(on, known=known, known_types=KNOWN, tell=predicate_failed),
+        judge_of(on),
         check_key(key),
-        whole("max_keys", max_keys),
+        check_int("max_keys", max_keys),
         rng,
     )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, final
 
-from resilient._core.checks import Seconds, text
-from resilient._core.tally import Tally
-from resilient._policies.base import PolicyBase
+from resilient._core.checks import Seconds, check_name
+from resilient._core.counter import Counter
+from resilient._policies.common.policy import PolicyBase
 from resilient._policies.deadline.block import Deadline, limit_of
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 
@@ -34,29 +34,27 @@ class Timeout(PolicyBase):
 
     def __init__(self, name: str | None, limit: float) -> None:
         super().__init__(name)
-        self.seconds = limit
-        self.calls, self.expired, self.not_started = Tally(), Tally(), Tally()
-        self.list_me()
+        self._seconds = limit
+        self._calls, self._expired, self._not_started = Counter(), Counter(), Counter()
+        self._register()
 
     def stats(self) -> TimeoutStats:
         """A snapshot; see `TimeoutStats`."""
         with self._lock:
-            expired, not_started = self.expired.read(), self.not_started.read()
-            return TimeoutStats(self.name, self.calls.read(), expired, not_started)
+            expired, not_started = self._expired.read(), self._not_started.read()
+            return TimeoutStats(self.name, self._calls.read(), expired, not_started)
 
-    def renew(self) -> None:
-        """See `PolicyBase.renew`."""
+    def _reset(self) -> None:
         with self._lock:
-            for total in (self.calls, self.expired, self.not_started):
-                total.zero()
+            for total in (self._calls, self._expired, self._not_started):
+                total.reset()
 
-    def guard(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard`."""
-        started = self.calls.ticks
+    def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
+        started = self._calls.increment
 
         def limited(*args: Any, **kwargs: Any) -> Any:
             next(started)
-            with Deadline(self.seconds, self._name or "timeout", self):
+            with Deadline(self._seconds, self._name or "timeout", self):
                 result = fn(*args, **kwargs)
                 if type(result) is CoroutineType:
                     refuse_coroutine(fn, result)
@@ -64,13 +62,12 @@ class Timeout(PolicyBase):
 
         return limited
 
-    def guard_async(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard_async`."""
-        started = self.calls.ticks
+    def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
+        started = self._calls.increment
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
             next(started)
-            limit = Deadline(self.seconds, self._name or "timeout", self)
+            limit = Deadline(self._seconds, self._name or "timeout", self)
             limit.__enter__()  # by hand, at less than what `with` costs
             try:
                 result = await fn(*args, **kwargs)
@@ -102,4 +99,4 @@ def timeout(seconds: Seconds | None, *, name: str | None = None) -> Timeout:
         raise TypeError(
             f"seconds must be a number, not {seconds!r}: write @timeout(0.3), with parentheses"
         )
-    return Timeout(text("name", name, instead="timeout(0.3)"), limit_of(seconds))
+    return Timeout(check_name("name", name, instead="timeout(0.3)"), limit_of(seconds))

@@ -2,10 +2,15 @@
 
 Everybody asks ``clock.now()`` through the module, so that `install` changes the
 time of every policy at once, of those that were built before as well.
+
+Time never goes back. A clock that is installed, and the one that comes back afterwards, is read
+so much later that it never reads less than the one before it did: time stands still at the
+change, and goes on. Only the readings of several threads may arrive out of order.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,24 +22,15 @@ LONGEST_WAIT = 3600.0
 class Event(Protocol):
     """A `threading.Event`, or what can be waited for as one."""
 
-    def set(self) -> None:
-        """Let who waits go on."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Return when it is set, or after *timeout* seconds; whether it is."""
-        ...
+    def set(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 class Clock(Protocol):
     """Where time comes from, and how plain threads let it pass."""
 
-    def now(self) -> float:
-        """Monotonic seconds."""
-        ...
-
-    def sleep(self, seconds: float, /) -> None:
-        """Let *seconds* pass in this thread."""
-
+    def now(self) -> float: ...
+    def sleep(self, seconds: float, /) -> None: ...
     def wait(self, event: Event, until: float) -> None:
         """Return when *event* is set or the clock reads *until*."""
 
@@ -51,10 +47,23 @@ class MonotonicClock:
             pass
 
 
+class _Late:
+    """A clock read *shift* seconds later than it is."""
+
+    def __init__(self, clock: Clock, shift: float) -> None:
+        self._clock, self._shift = clock, shift
+        self.sleep = clock.sleep
+
+    def now(self) -> float:
+        return self._clock.now() + self._shift
+
+    def wait(self, event: Event, until: float) -> None:
+        self._clock.wait(event, until - self._shift)
+
+
 _clock: Clock = MonotonicClock()
+_installed: Clock = _clock
 now: Callable[[], float] = time.monotonic
-changed: list[Callable[[], None]] = []
-"""Called when another clock was installed: the only way in which time steps back for long."""
 
 
 def sleep(seconds: float) -> None:
@@ -68,19 +77,31 @@ def wait(event: Event, until: float) -> None:
 
 
 @contextmanager
-def install(clock: Clock) -> Iterator[None]:
-    """Let all time come from *clock* inside the block."""
-    global _clock, now  # the seam itself: one reference for all
-    before = _clock, now
-    _clock, now = clock, clock.now
-    _tell()
+def install(clock: Clock, *, forgotten: bool = False) -> Iterator[None]:
+    """Let all time come from *clock* inside the block; it goes on from the last reading.
+
+    If what passed inside is *forgotten*, since nothing will remember it, the clock before goes on
+    as if nothing had been: each shift costs the readings a little of their precision.
+    """
+    global _clock, _installed, now  # the seam itself: one reference for all
+    before = _clock, _installed, now
+    _use(clock)
     try:
         yield
     finally:
-        _clock, now = before
-        _tell()
+        if forgotten:
+            _clock, _installed, now = before
+        else:
+            _use(before[1])
 
 
-def _tell() -> None:
-    for tell in changed:
-        tell()
+def _use(clock: Clock) -> None:
+    global _clock, _installed, now  # noqa: PLW0603  # see above
+    last = now()
+    _clock = _installed = clock
+    behind = last - clock.now()
+    if behind > 0:
+        while clock.now() + behind < last:  # rounding
+            behind = math.nextafter(behind, math.inf)
+        _clock = _Late(clock, behind)
+    now = _clock.now

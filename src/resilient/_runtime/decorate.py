@@ -19,26 +19,19 @@ class CoroutineReturned(TypeError):  # noqa: N818  # named for what happened, as
 
 
 class Guarding(Protocol):
-    """A policy as the wrapping sees it."""
+    """A policy as the wrapping sees it; see `PolicyBase`."""
 
-    def guard(self, fn: AnyFunction) -> AnyFunction:
-        """A bare wrapper for the sync *fn*."""
-        ...
-
-    def guard_async(self, fn: AnyFunction) -> AnyFunction:
-        """A bare wrapper for the async *fn*, itself an ``async def``."""
-        ...
-
-    def adopt(self, name: str) -> None:
-        """Take *name* if there is none yet."""
+    def _wrap_sync(self, fn: AnyFunction) -> AnyFunction: ...
+    def _wrap_async(self, fn: AnyFunction) -> AnyFunction: ...
+    def _default_name(self, name: str) -> None: ...
 
 
-def wrap(policy: Guarding, fn: Callable[P, R]) -> Callable[P, R]:
+def decorate(policy: Guarding, fn: Callable[P, R]) -> Callable[P, R]:
     """Guard every call of *fn*; the wrapper looks like it and carries the policy."""
     if isinstance(fn, staticmethod):
-        return cast("Callable[P, R]", staticmethod(wrap(policy, fn.__func__)))
-    bare = guarded(policy, fn)
-    policy.adopt(_name(fn))
+        return cast("Callable[P, R]", staticmethod(decorate(policy, fn.__func__)))
+    bare = bare_wrapper(policy, fn)
+    policy._default_name(_name(fn))
     if isinstance(fn, (FunctionType, MethodType)):
         functools.update_wrapper(bare, fn)
     else:  # an object's own attributes stay with it
@@ -50,7 +43,7 @@ def wrap(policy: Guarding, fn: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", bare)
 
 
-def guarded(policy: Guarding, fn: AnyFunction) -> AnyFunction:
+def bare_wrapper(policy: Guarding, fn: AnyFunction) -> AnyFunction:
     """A bare wrapper, sync or async as *fn* is: enough for one call."""
     if (
         type(fn) is FunctionType
@@ -61,7 +54,7 @@ def guarded(policy: Guarding, fn: AnyFunction) -> AnyFunction:
     else:
         check_function(fn)
         is_async = is_coroutine_function(fn)
-    bare = policy.guard_async(fn) if is_async else policy.guard(fn)
+    bare = policy._wrap_async(fn) if is_async else policy._wrap_sync(fn)
     bare.__wrapped__ = bare.guards = fn  # type: ignore[attr-defined]  # for signatures, and for `innermost`
     return bare
 

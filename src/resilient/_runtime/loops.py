@@ -19,20 +19,6 @@ if TYPE_CHECKING:
 
     import trio
 
-__all__ = [
-    "LoopState",
-    "Timers",
-    "current_task",
-    "is_cancellation",
-    "loop_state",
-    "reading",
-    "running_loop",
-    "sleep",
-    "trio_others_cancelled",
-    "trio_reading",
-    "trio_task",
-]
-
 
 def _is_asyncio_here() -> bool:
     """Take asyncio's own functions, once it is loaded."""
@@ -63,7 +49,7 @@ current_task: Callable[..., asyncio.Task[Any] | None] = _current_task
 class Due(Protocol):
     """What waits in the timers of a loop."""
 
-    def due(self, now: float) -> None:
+    def _due(self, now: float) -> None:
         """Its time has come. Called by the loop, outside every task; must not raise."""
 
 
@@ -93,7 +79,7 @@ class Timers(TimerQueue[Due]):
         self.armed_at = math.inf
         now = clock.now()
         for item in self.due(now):
-            item.due(now)
+            item._due(now)
         at = self.next_at()
         if at < self.armed_at:  # the loop may be early, by its resolution: let time pass
             self.arm(at, least=max(2e-9, 4 * math.ulp(now)))

@@ -14,7 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar, final
 
 from resilient._runtime.registry import Registry
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import logging
     from typing import Self
 
-E = TypeVar("E", bound="Told")
+E = TypeVar("E", bound="EventLike")
 
 
 def _log() -> logging.Logger:
@@ -32,7 +31,7 @@ def _log() -> logging.Logger:
     return logging.getLogger("resilient")
 
 
-class Told(Protocol):
+class EventLike(Protocol):
     """Anything that is told: an event."""
 
     @property
@@ -62,15 +61,10 @@ class Subscription:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, event: Told, context: Context) -> None:
+    def _tell(self, event: EventLike, context: Context) -> None:
         if self._types and not isinstance(event, self._types):
             return
         try:
@@ -123,21 +117,21 @@ def _call_of(listener: object) -> object:
 class Outbox:
     """The events of one policy that nobody was told yet."""
 
-    __slots__ = ("__weakref__", "_busy", "_queue")
+    __slots__ = ("__weakref__", "_busy", "pending")
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[Told, Context]] | None = None  # most have nothing to tell
+        self.pending: deque[tuple[EventLike, Context]] | None = None  # most have nothing to tell
         self._busy = threading.Lock()
         _outboxes.add(self)
 
-    def put(self, event: Told) -> None:
+    def put(self, event: EventLike) -> None:
         """Keep *event* for `deliver`; call it where the decision is made, under its lock."""
-        queue = self._queue
+        queue = self.pending
         if queue is None:
             with _changing:  # two threads may be here, in a policy that decides without a lock
-                queue = self._queue
+                queue = self.pending
                 if queue is None:
-                    queue = self._queue = deque()
+                    queue = self.pending = deque()
         queue.append((event, copy_context()))
 
     def deliver(self) -> None:
@@ -145,7 +139,7 @@ class Outbox:
 
         If another thread is at it, it tells this, too.
         """
-        queue = self._queue
+        queue = self.pending
         while queue:
             busy = self._busy
             if not busy.acquire(blocking=False):
@@ -161,7 +155,7 @@ class Outbox:
     def _forked(self) -> None:
         """In a child: what the parent's threads were telling is theirs."""
         self._busy = threading.Lock()
-        self._queue = None
+        self.pending = None
 
 
 _outboxes: Registry[Outbox] = Registry()
@@ -178,7 +172,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_in_child)
 
 
-def predicate_failed(predicate: object, fault: Exception) -> None:
+def log_predicate_error(predicate: object, fault: Exception) -> None:
     """Say in the log that a predicate of a policy raised."""
     _log().error(
         "the predicate %r failed; its further errors are not logged", predicate, exc_info=fault

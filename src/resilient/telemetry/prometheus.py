@@ -102,7 +102,9 @@ def _breakers(named: dict[str, list[Breaker]]) -> Iterator[Metric]:
     )
     transitions = _counter("breaker_transitions", "Changes of state, by the state entered.", "to")
     for name, breakers in named.items():
-        stats, tallies = [one.stats() for one in breakers], [one.tallies() for one in breakers]
+        stats = [one.stats() for one in breakers]
+        rejections = [one._by_state("rejected") for one in breakers]
+        entered = [one._by_state("entered") for one in breakers]
         totals = (
             sum(s.successes for s in stats),
             sum(s.failures for s in stats),
@@ -113,13 +115,11 @@ def _breakers(named: dict[str, list[Breaker]]) -> Iterator[Metric]:
         slow.add_metric((name,), sum(s.slow for s in stats))
         in_flight.add_metric((name,), sum(s.in_flight for s in stats))
         for one in REJECTING:
-            rejected.add_metric((name, one.value), sum(t.rejections.get(one, 0) for t in tallies))
+            rejected.add_metric((name, one.value), sum(by_state[one] for by_state in rejections))
         worst = next(one for one in WORST if any(s.state is one for s in stats))
         for one in BreakerState:
             state.add_metric((name, one.value), one is worst)
-            transitions.add_metric(
-                (name, one.value), sum(t.transitions.get(one, 0) for t in tallies)
-            )
+            transitions.add_metric((name, one.value), sum(by_state[one] for by_state in entered))
     yield from (calls, slow, rejected, in_flight, state, transitions)
 
 
@@ -220,7 +220,7 @@ def _rate_limits(named: dict[str, list[RateLimit]]) -> Iterator[Metric]:
 
 
 def _adaptive_limits(named: dict[str, list[AdaptiveLimit]]) -> Iterator[Metric]:
-    smoothed = "Smoothed latency of late; of several limits or keys the highest."
+    smoothed = "Smoothed recent latency; of several limits or keys the highest."
     unloaded = "What the latency is thought to be without load; of several the highest."
     return _rows(
         named,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar, overload
 
-from resilient._policies import base
+from resilient._policies.common import policy
 from resilient._policies.retry import budget
 from resilient.events import Event, subscribe
 
@@ -20,11 +20,11 @@ def fresh() -> Iterator[None]:
     State, window, keys, budget and totals go; listeners stay. A call that is under way
     when a policy is renewed counts nothing any more.
     """
-    _renew()
+    reset_all()
     try:
         yield
     finally:
-        _renew()
+        reset_all()
 
 
 @overload
@@ -42,8 +42,9 @@ def record(*types: type[Any]) -> Iterator[list[Any]]:
         yield events
 
 
-def _renew() -> None:
-    for policy in base.living.living():
-        policy.renew()
-    for shared in budget.living.living():
-        shared.renew()
+def reset_all() -> None:
+    """Let every living policy start as new."""
+    for one in policy.registry.living():
+        one._reset()
+    for shared in budget.registry.living():
+        shared._reset()

@@ -12,10 +12,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, final
 
-from resilient._core.checks import Seconds
-from resilient._core.checks import seconds as check_seconds
-from resilient._runtime import clock, dice
-from resilient.testing.recorders import fresh as fresh_policies
+from resilient._core.checks import Seconds, check_seconds
+from resilient._runtime import clock, rng
+from resilient.testing.recorders import reset_all
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -216,8 +215,9 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
     It starts at the next whole second after the present reading. A sleep of a sync policy
     advances it at once; `VirtualTime.run` runs async code on a loop that follows it; on trio, give
     ``trio.run`` the clock of `VirtualTime.trio_clock`. Policies without an ``rng`` of their own
-    draw from ``random.Random(seed)``. On leaving, the clock steps back: policies take that as one
-    that stood still.
+    draw from ``random.Random(seed)``. On leaving, real time goes on from where the virtual one
+    ended, so that for policies it never goes back; with *fresh* from where it was, since they
+    remember nothing.
 
     Args:
         seed: of the dice.
@@ -231,10 +231,12 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
     try:
         time = VirtualTime(math.floor(clock.now()) + 1.0)
         with ExitStack() as stack:
-            stack.enter_context(clock.install(_Seam(time)))
             if fresh:
-                stack.enter_context(fresh_policies())
-            stack.enter_context(dice.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
+                stack.callback(reset_all)  # at last, by the clock that is back
+            stack.enter_context(clock.install(_Seam(time), forgotten=fresh))
+            if fresh:
+                reset_all()
+            stack.enter_context(rng.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
             yield time
     finally:
         _active.release()

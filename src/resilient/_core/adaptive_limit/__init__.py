@@ -5,19 +5,12 @@
 
 from resilient._core.adaptive_limit.algorithms import ALGORITHMS, Algorithm
 from resilient._core.adaptive_limit.places import (
+    AdaptiveLimitConfig,
     AdaptiveLimitCore,
-    LimitRule,
-    PriorityWaiter,
     Ticket,
-)
+)  # fmt: skip
 from resilient._core.adaptive_limit.sampling import Outcome
 
 __all__ = [
-    "ALGORITHMS",
-    "AdaptiveLimitCore",
-    "Algorithm",
-    "LimitRule",
-    "Outcome",
-    "PriorityWaiter",
-    "Ticket",
-]
+    "ALGORITHMS", "AdaptiveLimitConfig", "AdaptiveLimitCore", "Algorithm", "Outcome", "Ticket",
+]  # fmt: skip

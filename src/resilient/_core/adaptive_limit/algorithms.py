@@ -1,7 +1,7 @@
 """How a limit follows the latency: three ways, each a pure step from window to window.
 
 All of them take the latency without load from `Baseline`, and leave to their caller that a
-limit of which less than half is used does not grow, and stays in its bounds (L7).
+limit of which less than half is used does not grow (L7), and stays in its bounds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Adaptive limit: who gets in, and what the limit is.
 
-1. At most ``limit`` calls hold a place; at most ``room`` wait for one.
-2. Priorities: the lowest that was seen lately may use half of the limit, the highest all of
+1. At most ``limit`` calls hold a place; at most ``max_queue`` wait for one.
+2. Priorities: the lowest that was seen recently may use half of the limit, the highest all of
    it, those between their share. So when the limit shrinks, the low ones are shed first.
 3. Whoever waits is served by priority, and in the order of arrival among equals. If the
    queue is full, a newcomer takes the place of the last one of a lower priority, which is *shed*.
@@ -12,15 +12,14 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
 from resilient._core.adaptive_limit.algorithms import Algorithm
 from resilient._core.adaptive_limit.sampling import Baseline, Outcome, Sampler
-from resilient._core.bulkhead import Waiter
-from resilient._core.tally import Tally
+from resilient._core.counter import Counter
+from resilient._core.waiters import Waiter, WaitQueue
 
 REMEMBERED: Final = 10.0
 """Seconds for which a priority is remembered at least; twice that at most."""
@@ -28,38 +27,28 @@ RECENT: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class LimitRule:
+class AdaptiveLimitConfig:
     """Where the limit begins, its bounds, how it follows, and how many may wait."""
 
     initial: int
-    least: int
-    most: int
+    min: int
+    max: int
     algorithm: Algorithm
-    room: int
-
-
-class PriorityWaiter(Waiter):
-    """One caller in a queue; ``shed`` when a more important one has taken its place there."""
-
-    __slots__ = ("priority", "shed")
-
-    def __init__(self, priority: float = 0.0) -> None:
-        super().__init__()
-        self.priority, self.shed = priority, False
+    max_queue: int
 
 
 class Ticket:
     """A place that is held, since when, and how the call ended."""
 
-    __slots__ = ("began", "core", "ended_at", "outcome")
+    __slots__ = ("began", "ended_at", "outcome", "state")
 
-    def __init__(self, core: AdaptiveLimitCore, began: float) -> None:
-        self.core, self.began, self.ended_at = core, began, began
+    def __init__(self, state: AdaptiveLimitCore, began: float) -> None:
+        self.state, self.began, self.ended_at = state, began, began
         self.outcome = Outcome.IGNORED
 
 
 class Priorities:
-    """The range of the priorities that were seen lately."""
+    """The range of the priorities that were seen recently."""
 
     __slots__ = ("_high", "_low", "_old_high", "_old_low", "_until")
 
@@ -70,11 +59,10 @@ class Priorities:
 
     def see(self, priority: float, now: float) -> None:
         """A call of *priority* is here, or waits."""
-        if not self._until - REMEMBERED <= now < self._until:
+        if now >= self._until:
             gone = now >= self._until + REMEMBERED
-            self._old_low, self._old_high = (
-                (math.inf, -math.inf) if gone else (self._low, self._high)
-            )
+            self._old_low = math.inf if gone else self._low
+            self._old_high = -math.inf if gone else self._high
             self._low, self._high = math.inf, -math.inf
             self._until = now + REMEMBERED
         self._low, self._high = min(self._low, priority), max(self._high, priority)
@@ -96,21 +84,25 @@ class AdaptiveLimitCore:
     """
 
     __slots__ = (
-        "_baseline", "_limit", "_priorities", "_rule", "_sampler", "_woken", "calls", "in_flight",
-        "key", "latency", "queue", "rejected", "room",
+        "_baseline", "_config", "_limit", "_priorities", "_sampler", "calls", "in_flight", "key",
+        "latency", "max_queue", "queue", "rejected",
     )  # fmt: skip
 
     def __init__(
-        self, rule: LimitRule, now: float, woken: deque[PriorityWaiter], key: Hashable = None
+        self,
+        config: AdaptiveLimitConfig,
+        now: float,
+        woken: list[Waiter],
+        key: Hashable = None,
     ) -> None:
-        self._rule, self._woken, self.key, self.room = rule, woken, key, rule.room
-        self._limit = float(rule.initial)
+        self._config, self.key, self.max_queue = config, key, config.max_queue
+        self._limit = float(config.initial)
         self._sampler, self._baseline = Sampler(now), Baseline(now)
         self._priorities = Priorities()
-        self.latency: float | None = None  # smoothed, of late
+        self.latency: float | None = None  # smoothed, recent
         self.in_flight = 0
-        self.queue: OrderedDict[PriorityWaiter, None] = OrderedDict()
-        self.calls, self.rejected = Tally(), Tally()
+        self.queue = WaitQueue(woken)
+        self.calls, self.rejected = Counter(), Counter()
 
     @property
     def limit(self) -> int:
@@ -122,44 +114,50 @@ class AdaptiveLimitCore:
         """The latency without load, if it is known."""
         return self._baseline.unloaded
 
-    def enter(self, priority: float, now: float) -> bool:
+    def try_acquire(self, priority: float, now: float) -> bool:
         """Take a place, if one is free for *priority*."""
         self._priorities.see(priority, now)
         if self.queue and self.in_flight < self._limit:
             self._fill(now)  # their share may have grown: other priorities came, or were forgotten
         return self._take(priority)
 
-    def arrive(self, waiter: PriorityWaiter, now: float, *, patient: bool = True) -> bool:
+    def arrive(self, waiter: Waiter, now: float, *, patient: bool = True) -> bool:
         """Take a place, or one in the queue; False if there is neither.
 
         Who is not *patient* does not queue.
         """
-        if self.enter(waiter.priority, now):
+        if self.try_acquire(waiter.priority, now):
             waiter.given = True
             return True
-        if not patient or (len(self.queue) >= self.room and not self._shed_below(waiter.priority)):
+        if not patient or (
+            len(self.queue) >= self.max_queue and not self._shed_below(waiter.priority)
+        ):
             return False
-        self.queue[waiter] = None
+        self.queue.join(waiter)
         return True
 
-    def leave(self, ticket: Ticket, now: float) -> tuple[int, int] | None:
+    def release(self, ticket: Ticket, now: float) -> tuple[int, int] | None:
         """A call is over; the old limit and the new one, if that made it change."""
         self.in_flight -= 1
         before = self.limit
-        if ticket.outcome is not Outcome.IGNORED and self._baseline.takes(ticket.began, now):
+        if ticket.outcome is not Outcome.IGNORED and self._baseline.takes(ticket.began):
             self._learn(ticket.ended_at - ticket.began, ticket.outcome, now)
         self._fill(now)
         after = self.limit
         return None if before == after else (before, after)
 
-    def give_up(self, waiter: PriorityWaiter, now: float) -> None:
+    def give_up(self, waiter: Waiter, now: float) -> None:
         """*waiter* goes, whether it was given a place or not."""
         if waiter.given:
             waiter.given = False  # it may go twice: given up for lost, and collected
             self.in_flight -= 1
         else:
-            self.queue.pop(waiter, None)
+            self.queue.leave(waiter)
         self._fill(now)
+
+    def totals(self) -> dict[Hashable, int]:
+        """What it has counted."""
+        return {"calls": self.calls.read(), "rejected": self.rejected.read()}
 
     def idle(self) -> bool:
         """Whether nobody is in, and nobody waits."""
@@ -178,9 +176,7 @@ class AdaptiveLimitCore:
         return True
 
     def _learn(self, latency: float, outcome: Outcome, now: float) -> None:
-        if latency < 0:  # the clock has stepped back meanwhile
-            return
-        sampler, rule = self._sampler, self._rule
+        sampler, config = self._sampler, self._config
         sampler.add(latency, outcome, now)
         reading = sampler.read(now, self.latency or latency)
         if reading is None:
@@ -192,10 +188,10 @@ class AdaptiveLimitCore:
         if self._baseline.learn(reading, now):
             return
         assert self._baseline.unloaded is not None
-        limit = rule.algorithm(self._limit, reading, self._baseline.unloaded)
+        limit = config.algorithm(self._limit, reading, self._baseline.unloaded)
         if 2 * reading.peak < self._limit:
             limit = min(limit, self._limit)
-        self._limit = min(max(limit, float(rule.least)), float(rule.most))
+        self._limit = min(max(limit, float(config.min)), float(config.max))
 
     def _fill(self, now: float) -> None:
         while self.queue:
@@ -203,9 +199,7 @@ class AdaptiveLimitCore:
             self._priorities.see(waiter.priority, now)
             if not self._take(waiter.priority):
                 return
-            del self.queue[waiter]
-            waiter.given = True
-            self._woken.append(waiter)
+            self.queue.hand_over(waiter)
 
     def _shed_below(self, priority: float) -> bool:
         """Make room for *priority* in the queue; False if nobody in it is lower."""
@@ -214,7 +208,5 @@ class AdaptiveLimitCore:
         waiter = min(reversed(self.queue), key=lambda one: one.priority)  # the last of the lowest
         if waiter.priority >= priority:
             return False
-        del self.queue[waiter]
-        waiter.shed = True
-        self._woken.append(waiter)
+        self.queue.shed(waiter)
         return True

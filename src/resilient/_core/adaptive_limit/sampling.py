@@ -82,8 +82,6 @@ class Sampler:
     def read(self, now: float, latency: float) -> Reading | None:
         """What the window says, if it is over, for calls that last about *latency*."""
         age = now - self._since
-        if age < 0:  # the clock has stepped back
-            self._since, age = now, 0.0
         if not self._count or not self._over(age, min(2 * latency, LONGEST)):
             return None
         mean = self._sum / self._count
@@ -115,11 +113,8 @@ class Baseline:
         """Whether the limit is to be halved, to measure."""
         return self._probe_from != math.inf
 
-    def takes(self, began: float, now: float) -> bool:
+    def takes(self, began: float) -> bool:
         """Whether a call that began then tells of the limit that is in force."""
-        if self.probing and now < self._seen_at:  # the clock has stepped back: it stood still
-            self._probe_from -= self._seen_at - now
-            self._seen_at = now
         return not self.probing or began >= self._probe_from
 
     def learn(self, reading: Reading, now: float) -> bool:
@@ -134,6 +129,4 @@ class Baseline:
             self._seen_at = now
         elif now - self._seen_at >= max(TRUSTED, CALLS * known):
             self._seen_at, self._probe_from = now, now + mean
-        elif now < self._seen_at:  # the clock has stepped back
-            self._seen_at = now
         return False

@@ -1,36 +1,22 @@
-"""Circuit breaker: `machine` holds the rules, `values` what goes in and comes out."""
+"""Circuit breaker: `machine` holds the rules and the permits, `values` what goes in and out."""
 
-from resilient._core.breaker.machine import OUT_OF_ORDER, BreakerCore
+from resilient._core.breaker.machine import BreakerCore, Permit, SharedRejection
 from resilient._core.breaker.values import (
     BY_HAND,
     COUNTING,
     TRANSITIONS,
-    BreakerRule,
+    BreakerConfig,
     BreakerState,
     BreakerStats,
     Moved,
-    Permit,
     Refusal,
-    Shut,
     Transition,
     Why,
     WouldOpen,
-)
+)  # fmt: skip
 
 __all__ = [
-    "BY_HAND",
-    "COUNTING",
-    "OUT_OF_ORDER",
-    "TRANSITIONS",
-    "BreakerCore",
-    "BreakerRule",
-    "BreakerState",
-    "BreakerStats",
-    "Moved",
-    "Permit",
-    "Refusal",
-    "Shut",
-    "Transition",
-    "Why",
+    "BY_HAND", "COUNTING", "TRANSITIONS", "BreakerConfig", "BreakerCore", "BreakerState",
+    "BreakerStats", "Moved", "Permit", "Refusal", "SharedRejection", "Transition", "Why",
     "WouldOpen",
-]
+]  # fmt: skip

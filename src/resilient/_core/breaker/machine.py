@@ -1,13 +1,14 @@
 """Circuit breaker: the rules, and nothing but the rules.
 
 1. Whatever can change a breaker's state is in this file, which is why it is long.
-2. Time arrives as ``now`` (monotonic seconds), chance as ``u`` in [0, 1).
+2. Time arrives as ``now`` (monotonic seconds), chance as ``draw`` in [0, 1). Readings of several
+   threads may arrive out of order: time never goes back here.
 3. Methods return what happened; telling anyone is the shell's work.
-4. Callers take turns (the shell's lock), with two exceptions: while a standing
-   permit is there, calls take it as it is and raise `calls`, and a success that ends
-   within ``permit.since <= now < permit.until`` raises `successes` and is done. The
-   permit's span is chosen so that no such success could change anything else. And while
-   `shut` is there, a call before ``shut.holds_until`` is rejected by raising its tally.
+4. Callers hold the shell's lock, with two exceptions: while a shared permit is there, calls take it
+   as it is and raise `calls`, and a success that ends before ``permit.until`` raises `successes`
+   and is done. That instant is chosen so that no such success could change anything else. And
+   while a shared rejection is there, a call before its ``until`` is rejected by raising its
+   counter.
 
 ::
 
@@ -29,104 +30,157 @@ from typing import Final
 
 from resilient._core.breaker.values import (
     COUNTING,
-    BreakerRule,
+    BreakerConfig,
     BreakerState,
     BreakerStats,
     Moved,
-    Permit,
     Refusal,
-    Shut,
     Transition,
     Why,
     WouldOpen,
 )
+from resilient._core.counter import Counter
 from resilient._core.matching import Verdict
-from resilient._core.tally import Tally
-from resilient._core.window import CountWindow, TimeWindow
+from resilient._core.window import CountWindow, NoWindow, TimeWindow
 
 S = BreakerState
-NOBODY: Final[dict[Permit, None]] = {}
+
+
+class Permit:
+    """Leave to call. Compare `generation`; the rest is between the core and its shell.
+
+    A *shared* permit serves every call of its generation. Before ``until`` a plain success needs no
+    more than to be counted, ``next(succeeded)``.
+    """
+
+    __slots__ = ("core", "generation", "lease_at", "recorded", "settled", "succeeded", "until")
+
+    def __init__(
+        self,
+        core: BreakerCore,
+        generation: int,
+        *,
+        recorded: bool = True,
+        lease_at: float = math.inf,
+    ) -> None:
+        self.core = core
+        self.generation = generation
+        self.recorded = recorded  # False: given in DISABLED
+        self.lease_at = lease_at  # finite: a probe's
+        self.settled = False  # only a probe's is settled, a shared permit serves many
+        self.until = -math.inf
+        self.succeeded = core.successes.increment
+
+
+class SharedRejection:
+    """The rejection of a state that rejects whoever calls: it serves every call.
+
+    It stands while ``now < until``: a call then needs no more than to be counted,
+    ``next(rejected)``, and to be told what is `left`.
+    """
+
+    __slots__ = ("longest", "reason", "rejected", "until", "why")
+
+    def __init__(
+        self, reason: str, why: Why | None, until: float, longest: float, rejected: Counter
+    ) -> None:
+        self.reason, self.why, self.until = reason, why, until
+        self.longest = longest  # the whole cooldown: what is left is never more
+        self.rejected = rejected.increment
+
+    def left(self, now: float) -> float | None:
+        """What is left of the cooldown, so that ``now + left`` is not before its end.
+
+        ``None`` where no time ends it.
+        """
+        left = self.until - now
+        if left >= self.longest:
+            return None if left == math.inf else self.longest
+        if left <= 0.0:
+            return 0.0
+        while now + left < self.until:
+            left = math.nextafter(left, math.inf)
+        return left
+
+
+NO_PROBES: Final[dict[Permit, None]] = {}
 """The probes of every state but HALF_OPEN."""
-OUT_OF_ORDER: Final = 1.0
-"""Seconds: readings of several threads may arrive out of order by up to this.
-Only a larger step back is the clock's own."""
 
 
 class BreakerCore:
     """The state machine of one breaker, or of one key of a keyed one."""
 
     __slots__ = (
-        "_by_count", "_by_time", "_entered", "_failures", "_first", "_generation", "_ignored",
-        "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing", "_rejected", "_row",
-        "_rule", "_run", "_seen", "_slow", "_state", "_told", "calls", "key", "retired", "shut",
-        "standing", "successes", "void",
+        "_config", "_counted_rejections", "_entered", "_failures", "_first", "_generation",
+        "_ignored", "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing",
+        "_rejections", "_reported", "_row", "_run", "_seen", "_slow", "_state", "_window", "calls",
+        "key", "rejected", "retired", "shared_permit", "shared_rejection", "successes", "void",
     )  # fmt: skip
 
     def __init__(
         self,
-        rule: BreakerRule,
+        config: BreakerConfig,
         now: float,
-        u: float,
+        draw: float,
         initial: BreakerState = S.CLOSED,
         key: Hashable = None,
     ) -> None:
-        self._rule, self.key = rule, key
-        self.calls, self.successes = Tally(), Tally()
-        self.standing: Permit | None = None
-        self.shut: Shut | None = None
+        self._config, self.key = config, key
+        self.calls, self.successes, self.rejected = Counter(), Counter(), Counter()
+        self.shared_permit: Permit | None = None
+        self.shared_rejection: SharedRejection | None = None
         self.retired = False  # it was one key's, and another has its place now
         self._generation = self._run = 0
-        self._told = False
-        watched = rule.failure_rate is not None or rule.slow is not None
-        self._by_count = CountWindow(rule.window_calls) if watched and rule.window_calls else None
-        self._by_time = (
-            TimeWindow(rule.window, now, 0) if watched and not rule.window_calls else None
-        )
-        self.renew(now, u, initial)
+        self._reported = False  # METRICS_ONLY: that it would have opened
+        self._window = _window_of(config, now)
+        self.reset(now, draw, initial)
 
-    def renew(self, now: float, u: float, initial: BreakerState) -> None:
+    def reset(self, now: float, draw: float, initial: BreakerState) -> None:
         """Start as new; what is still running counts nothing any more."""
-        self._end_span()
-        self.calls.zero()
-        self.successes.zero()
+        self._end_fast_path()
+        for counter in (self.calls, self.successes, self.rejected):
+            counter.reset()
         self._failures = self._slow = self._ignored = self._opened = 0
         self.void = 0  # counted in `calls`, and then not made
-        self._rejected: dict[BreakerState, Tally] | None = None  # by the state that rejected
+        self._rejections: dict[BreakerState, int] | None = None  # by the state that rejected
+        self._counted_rejections = 0  # those of `rejected` that stand in `_rejections`
         self._entered: dict[BreakerState, int] | None = None  # by the state that was entered
         self._row = 0
         self._first = self._generation + 1
         self._seen = now
-        self._begin(initial, Why("initial", 0, 0), u)
+        self._begin(initial, Why("initial", 0, 0), draw)
 
     # What happens.
 
-    def admit(self, now: float, u: float) -> tuple[Permit | Refusal, list[Moved]]:
+    def admit(self, now: float, draw: float) -> tuple[Permit | Refusal, list[Moved]]:
         """Ask leave for one call. Settle a `Permit` exactly once."""
-        now = self._tick(now)
+        now = self._forward(now)
         moves: list[Moved] = []
         if self._state is S.HALF_OPEN:
-            self._expire_leases(now, u, moves)
-        if self._state is S.OPEN and now >= self._shut().until:
-            moves.append(self._move(S.HALF_OPEN, Why("cooldown_over", 0, 0), u))
+            self._expire_leases(now, draw, moves)
+        shared = self.shared_rejection
+        if self._state is S.OPEN and shared is not None and now >= shared.until:
+            moves.append(self._move(S.HALF_OPEN, Why("cooldown_over", 0, 0), draw))
         match self._state:
             case S.CLOSED | S.METRICS_ONLY:
-                assert self.standing is not None
-                self.calls.up()
-                return self.standing, moves
+                assert self.shared_permit is not None
+                next(self.calls.increment)
+                return self.shared_permit, moves
             case S.DISABLED:
                 return Permit(self, self._generation, recorded=False), moves
-            case S.HALF_OPEN if len(self._probing) + self._probe_done < self._rule.probes:
-                permit = Permit(self, self._generation, lease_at=now + self._rule.probe_lease)
+            case S.HALF_OPEN if len(self._probing) + self._probe_done < self._config.probes:
+                permit = Permit(self, self._generation, lease_at=now + self._config.probe_lease)
                 self._probing[permit] = None
-                self.calls.up()
+                next(self.calls.increment)
                 return permit, moves
-        self._tally_of(self._state).up()
-        if self.shut is None:
+        next(self.rejected.increment)
+        shared = self.shared_rejection
+        if shared is None:
             return Refusal(None, self._state.value, None), moves
-        return Refusal(self.shut.left(now), self.shut.reason, self.shut.why), moves
+        return Refusal(shared.left(now), shared.reason, shared.why), moves
 
     def settle(
-        self, permit: Permit, verdict: Verdict, now: float, u: float, lasted: float = 0.0
+        self, permit: Permit, verdict: Verdict, now: float, draw: float, lasted: float = 0.0
     ) -> Moved | None:
         """Say how a call ended that lasted *lasted* seconds.
 
@@ -134,28 +188,31 @@ class BreakerCore:
         """
         if permit.settled or not permit.recorded or permit.generation < self._first:
             return None
-        now = self._tick(now)
-        self._roll(now)  # first: a success belongs to the bucket of its own time
-        slow = self._rule.slow is not None and lasted > self._rule.slow
+        now = self._forward(now)
+        if now >= self._window.until:  # first: a success belongs to the bucket of its own time
+            self._roll(now)
+        slow = self._config.slow is not None and lasted > self._config.slow
         self._total(verdict, slow=slow)
-        probe = math.isfinite(permit.lease_at)
+        probe = permit.lease_at != math.inf
         if probe:
             permit.settled = True
             self._probing.pop(permit, None)
         if permit.generation != self._generation:
-            if verdict is Verdict.SUCCESS and self._by_time is not None:
-                self._by_time.skip_success()
+            if verdict is Verdict.SUCCESS:
+                self._window.skip_success()
             return None
         if verdict is Verdict.IGNORED:
             return None
         if probe:
-            return self._probed(verdict, slow=slow, u=u)
-        return self._record(verdict, slow=slow, now=now, u=u)
+            return self._probed(verdict, slow=slow, draw=draw)
+        return self._record(verdict, slow=slow, now=now, draw=draw)
 
-    def turn(self, state: BreakerState, how: str, now: float, u: float) -> Moved | None:
+    def force_state(
+        self, state: BreakerState, how: str, now: float, draw: float
+    ) -> Transition | None:
         """Set the state by hand; the same state again starts afresh and is no event."""
-        self._tick(now)
-        moved = self._move(state, Why(how, 0, 0), u)
+        self._forward(now)
+        moved = self._move(state, Why(how, 0, 0), draw)
         return None if moved.old is moved.new else moved
 
     # What can be seen.
@@ -168,48 +225,70 @@ class BreakerCore:
     @property
     def rejections(self) -> dict[BreakerState, int]:
         """How many calls were rejected, by the state that rejected them."""
-        tallies = self._rejected or {}
-        return {state: count for state, tally in tallies.items() if (count := tally.read())}
+        self._count_rejections()
+        return dict(self._rejections or {})
 
     @property
     def transitions(self) -> dict[BreakerState, int]:
         """How often it moved, by the state that it entered."""
         return dict(self._entered or {})
 
+    def totals(self) -> dict[Hashable, int]:
+        """What it has counted; ``("rejected", state)`` and ``("entered", state)`` by state."""
+        successes = self.successes.read()
+        ended = successes + self._failures + self._ignored
+        return {
+            # A call of a retired one came too late: it is counted elsewhere.
+            "calls": ended if self.retired else self.calls.read() - self.void,
+            "successes": successes,
+            "failures": self._failures,
+            "slow": self._slow,
+            "ignored": self._ignored,
+            "rejected": self.rejected.read(),
+            "opened": self._opened,
+            **{("rejected", state): count for state, count in self.rejections.items()},
+            **{("entered", state): count for state, count in self.transitions.items()},
+        }
+
     def healthy(self, now: float) -> bool:
         """Closed, and no failure in the window; without a window, no run of failures."""
-        self._roll(self._tick(now))
-        if self._by_time is None and self._by_count is None:
-            return self._state is S.CLOSED and not self._run
-        return self._state is S.CLOSED and not self._bad_in_window()
+        self._roll(self._forward(now))
+        return self._state is S.CLOSED and not self._window.failures
 
     def in_flight(self) -> int:
         """Calls that have not ended. Ends are read before starts, so that it is never negative."""
         ended = self.successes.read() + self._failures + self._ignored
         return self.calls.read() - self.void - ended
 
+    def idle(self) -> bool:
+        """Whether no call is in flight."""
+        return not self.in_flight()
+
     def retire(self) -> bool:
         """Let nobody in any more, if nobody is in.
 
-        A call that takes the standing permit without a turn looks at `retired` after it was
+        A call that takes the shared permit without the lock looks at `retired` after it was
         counted: so either it is seen here, or it sees.
         """
         self.retired = True
         if self.in_flight():
             self.retired = False
         else:
-            self.standing = None  # and so nothing holds it
+            self.shared_permit = None  # and so nothing holds it
         return self.retired
 
     def stats(self, name: str, now: float) -> BreakerStats:
         """A snapshot."""
-        now = self._tick(now)
+        now = self._forward(now)
         self._roll(now)
         successes = self.successes.read()
         ended = successes + self._failures + self._ignored
         calls = self.calls.read() - self.void
-        inside = self._calls_in_window()
-        known = inside >= max(1, self._rule.minimum) and self._state in COUNTING
+        window = self._window
+        inside = window.calls(successes)
+        known = inside >= max(1, self._config.minimum) and self._state in COUNTING
+        slow_known = known and self._config.slow is not None
+        shared = self.shared_rejection
         return BreakerStats(
             name=name,
             state=self._state,
@@ -219,75 +298,63 @@ class BreakerCore:
             failures=self._failures,
             slow=self._slow,
             ignored=self._ignored,
-            rejected=sum(self.rejections.values()),
+            rejected=self.rejected.read(),
             in_flight=calls - ended,
-            failure_rate=self._bad_in_window() / inside if known else None,
-            slow_rate=self._slow_in_window() / inside
-            if known and self._rule.slow is not None
-            else None,
+            failure_rate=window.failures / inside if known else None,
+            slow_rate=window.slow / inside if slow_known else None,
             opened=self._opened,
-            retry_after=None if self.shut is None else self.shut.left(now),
+            retry_after=None if shared is None else shared.left(now),
         )
 
     # The rules.
 
-    def _record(self, verdict: Verdict, *, slow: bool, now: float, u: float) -> Moved | None:
+    def _record(self, verdict: Verdict, *, slow: bool, now: float, draw: float) -> Moved | None:
         """Count one result of the present generation, then judge: a success can trip, too."""
         failed = verdict is Verdict.FAILURE
         self._run = self._run + 1 if failed else 0
-        if self._by_count is not None:
-            self._by_count.add(failed=failed, slow=slow)
-        elif self._by_time is not None:
-            if failed:
-                self._by_time.add_failure(slow=slow)
-            elif slow:
-                self._by_time.add_slow()
+        self._window.add(failed=failed, slow=slow)
         why = self._judge()
-        if why is None:
-            self._span()
+        if why is not None and self._state is S.CLOSED:
+            return self._move(S.OPEN, why, draw)
+        self._allow_fast_path()
+        if why is None or self._reported:
             return None
-        if self._state is S.CLOSED:
-            return self._move(S.OPEN, why, u)
-        self._span()
-        if self._told:
-            return None
-        self._told = True
+        self._reported = True
         return WouldOpen(why, now)
 
     def _judge(self) -> Why | None:
-        rule, run = self._rule, self._run
-        if rule.consecutive_failures is not None and run >= rule.consecutive_failures:
+        config, run, window = self._config, self._run, self._window
+        if config.consecutive_failures is not None and run >= config.consecutive_failures:
             return Why("consecutive_failures", run, run)
-        calls = self._calls_in_window()
-        if not calls or calls < rule.minimum:
+        calls = window.calls(self.successes.read())
+        if not calls or calls < config.minimum:
             return None
-        bad, slow = self._bad_in_window(), self._slow_in_window()
-        if rule.failure_rate is not None and bad / calls >= rule.failure_rate:
-            return Why("failure_rate", bad, calls)
-        if rule.slow is not None and slow / calls >= rule.slow_rate:
-            return Why("slow_rate", slow, calls)
+        if config.failure_rate is not None and window.failures / calls >= config.failure_rate:
+            return Why("failure_rate", window.failures, calls)
+        if config.slow is not None and window.slow / calls >= config.slow_rate:
+            return Why("slow_rate", window.slow, calls)
         return None
 
-    def _probed(self, verdict: Verdict, *, slow: bool, u: float) -> Moved | None:
+    def _probed(self, verdict: Verdict, *, slow: bool, draw: float) -> Moved | None:
         """One probe's result: reopen as soon as it is certain, close when all are in."""
-        rule = self._rule
+        config = self._config
         self._probe_done += 1
         self._probe_bad += verdict is Verdict.FAILURE
         self._probe_slow += slow
         bad = (
-            self._probe_bad / rule.probes >= rule.failure_rate
-            if rule.failure_rate is not None
+            self._probe_bad / config.probes >= config.failure_rate
+            if config.failure_rate is not None
             else self._probe_bad > 0
         )
         if bad:
-            return self._move(S.OPEN, Why("probes", self._probe_bad, rule.probes), u)
-        if rule.slow is not None and self._probe_slow / rule.probes >= rule.slow_rate:
-            return self._move(S.OPEN, Why("slow_probes", self._probe_slow, rule.probes), u)
-        if self._probe_done == rule.probes:
-            return self._move(S.CLOSED, Why("probes_succeeded", 0, rule.probes), u)
+            return self._move(S.OPEN, Why("probes", self._probe_bad, config.probes), draw)
+        if config.slow is not None and self._probe_slow / config.probes >= config.slow_rate:
+            return self._move(S.OPEN, Why("slow_probes", self._probe_slow, config.probes), draw)
+        if self._probe_done == config.probes:
+            return self._move(S.CLOSED, Why("probes_succeeded", 0, config.probes), draw)
         return None
 
-    def _expire_leases(self, now: float, u: float, moves: list[Moved]) -> None:
+    def _expire_leases(self, now: float, draw: float, moves: list[Moved]) -> None:
         """A probe that has not reported in time is a failure.
 
         Its late result counts nothing more.
@@ -297,72 +364,68 @@ class BreakerCore:
                 permit.settled = True
                 self._probing.pop(permit)
                 self._failures += 1
-                moved = self._probed(Verdict.FAILURE, slow=False, u=u)
+                moved = self._probed(Verdict.FAILURE, slow=False, draw=draw)
                 moves.extend([moved] if moved else [])
 
-    def _move(self, state: BreakerState, why: Why, u: float) -> Transition:
+    def _move(self, state: BreakerState, why: Why, draw: float) -> Transition:
         old = self._state
-        self._end_span()
+        self._end_fast_path()
+        if old not in COUNTING:
+            self._count_rejections()
         if old is not state:
             self._entered = self._entered or {}
             self._entered[state] = self._entered.get(state, 0) + 1
-        self._begin(state, why, u)
+        self._begin(state, why, draw)
         return Transition(old, state, why, self._seen)
 
-    def _begin(self, state: BreakerState, why: Why, u: float) -> None:
+    def _begin(self, state: BreakerState, why: Why, draw: float) -> None:
         """A new generation, with nothing remembered but how often in a row it opened."""
-        self._state, self.shut = state, None
+        self._state, self.shared_rejection = state, None
         self._generation += 1
         self._run = self._probe_done = self._probe_bad = self._probe_slow = 0
-        self._probing: dict[Permit, None] = {} if state is S.HALF_OPEN else NOBODY
-        self._told = False
-        if self._by_count is not None:
-            self._by_count.clear()
-        elif self._by_time is not None:
-            self._by_time.clear(self._seen, self.successes.read())
+        self._probing: dict[Permit, None] = {} if state is S.HALF_OPEN else NO_PROBES
+        self._reported = False
+        self._window.clear(self._seen, self.successes.read())
         if state is S.OPEN:
             self._row += 1
             self._opened += why.watch != "initial"
-            rest = self._rule.cooldown(self._row, u)
-            self.shut = Shut(state.value, why, self._seen + rest, rest, self._tally_of(state))
+            rest = self._config.cooldown(self._row, draw)
+            until = self._seen + rest
+            self.shared_rejection = SharedRejection("open", why, until, rest, self.rejected)
         elif state is S.FORCED_OPEN:
-            self.shut = Shut(state.value, None, math.inf, math.inf, self._tally_of(state))
+            never, count = math.inf, self.rejected
+            self.shared_rejection = SharedRejection("forced_open", None, never, never, count)
         elif state is S.CLOSED:
             self._row = 0
-        self.standing = Permit(self, self._generation) if state in COUNTING else None
-        self._span()
+        self.shared_permit = Permit(self, self._generation) if state in COUNTING else None
+        self._allow_fast_path()
 
-    def ask_again(self) -> None:
-        """Let the next call take its turn: the clock may have stepped back."""
-        self._end_span()
-        if self.shut is not None:
-            self.shut.holds_until = -math.inf
+    # The path without the lock.
 
-    def _end_span(self) -> None:
+    def _end_fast_path(self) -> None:
         """Let the next success ask, however late it comes."""
-        if self.standing is not None:
-            self.standing.until = -math.inf
+        if self.shared_permit is not None:
+            self.shared_permit.until = -math.inf
 
-    def _span(self) -> None:
-        """Choose the time in which a plain success can change nothing but the counts.
+    def _allow_fast_path(self) -> None:
+        """Choose until when a plain success can change nothing but the counts.
 
         It ends a run of failures: none must be going on. It can complete the minimum
         while failures are there: then it must ask, and so it must when old health has left
         the window and nobody has judged since. Beyond that it only lowers the rates.
         """
-        permit, window = self.standing, self._by_time
+        permit, window = self.shared_permit, self._window
         if permit is None:
             return
         permit.until = -math.inf
-        running = self._run and self._rule.consecutive_failures is not None
-        if running or self._by_count is not None:
+        running = self._run and self._config.consecutive_failures is not None
+        if running or not window.reads_total:
             return
-        if window is None:
-            permit.since, permit.until = -math.inf, math.inf
-        elif not (window.failures or window.slow) or (
-            self._calls_in_window() >= self._rule.minimum and (self._told or self._judge() is None)
+        if not (window.failures or window.slow) or (
+            window.calls(self.successes.read()) >= self._config.minimum
+            and (self._reported or self._judge() is None)
         ):
-            permit.since, permit.until = window.since, window.until
+            permit.until = window.until
 
     # Counting.
 
@@ -371,55 +434,32 @@ class BreakerCore:
             self._ignored += 1
             return
         if verdict is Verdict.SUCCESS:
-            self.successes.up()
+            next(self.successes.increment)
         else:
             self._failures += 1
         self._slow += slow
 
-    def _tally_of(self, state: BreakerState) -> Tally:
-        tallies = self._rejected = self._rejected or {}
-        if state not in tallies:
-            tallies[state] = Tally()
-        return tallies[state]
+    def _count_rejections(self) -> None:
+        """Put those of the present state down as its own."""
+        count = self.rejected.read()
+        if more := count - self._counted_rejections:
+            self._counted_rejections = count
+            by_state = self._rejections = self._rejections or {}
+            by_state[self._state] = by_state.get(self._state, 0) + more
 
     def _roll(self, now: float) -> None:
-        if self._by_time is not None:
-            self._by_time.roll(now, self.successes.read())
-            self._span()
+        self._window.roll(now, self.successes.read())
+        self._allow_fast_path()
 
-    def _calls_in_window(self) -> int:
-        if self._by_count is not None:
-            return self._by_count.calls
-        return self._by_time.calls(self.successes.read()) if self._by_time is not None else 0
-
-    def _bad_in_window(self) -> int:
-        window = self._by_count or self._by_time
-        return window.failures if window is not None else 0
-
-    def _slow_in_window(self) -> int:
-        window = self._by_count or self._by_time
-        return window.slow if window is not None else 0
-
-    def _shut(self) -> Shut:
-        assert self.shut is not None
-        return self.shut
-
-    def _tick(self, now: float) -> float:
-        """The time as the core takes it: a clock that steps back stood still."""
-        back = self._seen - now
-        if back <= 0:
-            self._seen = now
-        elif back > OUT_OF_ORDER:
-            self._shift(back, now)
-            self._seen = now
+    def _forward(self, now: float) -> float:
+        """The time as the core takes it: it never goes back."""
+        self._seen = max(self._seen, now)
         return self._seen
 
-    def _shift(self, back: float, now: float) -> None:
-        if self._state is S.OPEN:
-            shut = self._shut()
-            shut.shift(now, min(shut.until - self._seen, shut.longest))
-        for permit in self._probing:
-            permit.lease_at -= back
-        if self._by_time is not None:
-            self._by_time.shift(back)
-            self._span()
+
+def _window_of(config: BreakerConfig, now: float) -> NoWindow:
+    if config.failure_rate is None and config.slow is None:
+        return NoWindow()
+    if config.window_calls is not None:
+        return CountWindow(config.window_calls)
+    return TimeWindow(config.window, now, 0)

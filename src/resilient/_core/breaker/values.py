@@ -1,17 +1,11 @@
-"""What goes into a breaker's rules, and what comes out: frozen values and the permit."""
+"""What goes into a breaker's rules, and what comes out: frozen values."""
 
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-from resilient._core.tally import Tally
-
-if TYPE_CHECKING:
-    from resilient._core.breaker.machine import BreakerCore
+from typing import Final
 
 
 class BreakerState(enum.Enum):
@@ -47,8 +41,8 @@ COUNTING: Final = (S.CLOSED, S.METRICS_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerRule:
-    """What a breaker was told; the ranges are checked by its factory."""
+class BreakerConfig:
+    """The settings of a breaker; its factory checks the ranges."""
 
     consecutive_failures: int | None
     failure_rate: float | None
@@ -57,7 +51,7 @@ class BreakerRule:
     window: float
     window_calls: int | None
     minimum: int
-    cooldown: Callable[[int, float], float]  # (k-th opening in a row, u) -> seconds
+    cooldown: Callable[[int, float], float]  # (k-th opening in a row, draw) -> seconds
     probes: int
     probe_lease: float
 
@@ -113,72 +107,6 @@ class Refusal:
     retry_after: float | None
     reason: str
     why: Why | None
-
-
-class Shut:
-    """The *standing* refusal of a state that rejects whoever calls: it serves every call.
-
-    It stands while ``now < holds_until``: a call then needs no more than to be counted,
-    ``next(rejected)``, and to be told what is `left`.
-    """
-
-    __slots__ = ("holds_until", "longest", "reason", "rejected", "until", "why")
-
-    def __init__(
-        self, reason: str, why: Why | None, until: float, longest: float, tally: Tally
-    ) -> None:
-        self.reason, self.why = reason, why
-        self.until = self.holds_until = until
-        self.longest = longest  # the whole cooldown: what is left is never more
-        self.rejected = tally.ticks
-
-    def left(self, now: float) -> float | None:
-        """What is left of the cooldown, so that ``now + left`` is not before its end.
-
-        ``None`` where no time ends it.
-        """
-        left = self.until - now
-        if left >= self.longest:
-            return None if left == math.inf else self.longest
-        if left <= 0.0:
-            return 0.0
-        while now + left < self.until:
-            left = math.nextafter(left, math.inf)
-        return left
-
-    def shift(self, now: float, rest: float) -> None:
-        """The clock has stepped back to *now*: let the *rest* of the cooldown begin there."""
-        self.until = self.holds_until = now + rest
-
-
-class Permit:
-    """Leave to call. Compare `generation`; the rest is between the core and its shell.
-
-    A *standing* permit serves every call of its generation. ``since`` and ``until``
-    bound the time in which a plain success needs no more than to be counted, ``next(succeeded)``.
-    Before ``since`` there are only readings of several threads out of order, unless the clock
-    steps back: then `BreakerCore.ask_again`.
-    """
-
-    __slots__ = (
-        "core", "generation", "lease_at", "recorded", "settled", "since", "succeeded", "until",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        core: BreakerCore,
-        generation: int,
-        *,
-        recorded: bool = True,
-        lease_at: float = math.inf,
-    ) -> None:
-        self.core = core
-        self.generation = generation
-        self.recorded = recorded  # False: given in DISABLED
-        self.lease_at = lease_at  # finite: a probe's
-        self.settled = False  # only a probe's is settled, a standing permit serves many
-        self.since = self.until = -math.inf
-        self.succeeded = core.successes.ticks
 
 
 @dataclass(frozen=True, slots=True)

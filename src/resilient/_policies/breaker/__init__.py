@@ -1,11 +1,10 @@
 """The breaker's shell.
 
-`shell` brackets calls and tells, `of_key` is the handle of one key, `controls` what both have,
-`make` the factory.
+`admitting` admits calls and ends them, `fast_path` is what a call does without the lock, `shell`
+the policy, `controls` what it and the handle of a key have in common, `make` the factory.
 """
 
 from resilient._policies.breaker.make import breaker
-from resilient._policies.breaker.of_key import BreakerOfKey
-from resilient._policies.breaker.shell import Breaker
+from resilient._policies.breaker.shell import Breaker, BreakerOfKey
 
 __all__ = ["Breaker", "BreakerOfKey", "breaker"]

@@ -1,4 +1,4 @@
-"""What a breaker is told, and what it and a key's handle have in common."""
+"""The settings of a breaker, and what it and a key's handle have in common."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from resilient._core.breaker import BreakerCore, BreakerRule, BreakerState, BreakerStats
+from resilient._core.breaker import BreakerConfig, BreakerState, BreakerStats
 from resilient._core.matching import Judge, Verdict
 from resilient._policies.backoff import Backoff
-from resilient._policies.base import Blocks
+from resilient._policies.common.calls import Blocks
 from resilient._runtime.keying import Key
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a breaker was told, checked by its factory."""
+    """The settings of a breaker, checked by its factory."""
 
-    rule: BreakerRule
+    config: BreakerConfig
     cooldown: Backoff
     judge: Judge
     on_result: Callable[[Any], object] | None
@@ -31,23 +31,6 @@ class Settings:
         if self.on_result is None:
             return Verdict.SUCCESS
         return self.judge.result(self.on_result, result)
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerTallies:
-    """Rejections by the state that rejected, transitions by the state that was entered."""
-
-    rejections: dict[BreakerState, int]
-    transitions: dict[BreakerState, int]
-
-    def add(self, core: BreakerCore) -> None:
-        """Add what *core* has counted."""
-        for mine, more in (
-            (self.rejections, core.rejections),
-            (self.transitions, core.transitions),
-        ):
-            for state, count in more.items():
-                mine[state] = mine.get(state, 0) + count
 
 
 class Controls(Blocks):
@@ -70,20 +53,20 @@ class Controls(Blocks):
         """
 
     @abc.abstractmethod
-    def _turn(self, state: BreakerState, how: str) -> None: ...
+    def _force_state(self, state: BreakerState, how: str) -> None: ...
 
     def force_open(self) -> None:
         """Reject every call until `reset`, whatever the time."""
-        self._turn(BreakerState.FORCED_OPEN, "force_open")
+        self._force_state(BreakerState.FORCED_OPEN, "force_open")
 
     def disable(self) -> None:
         """Let every call through, and record nothing of it."""
-        self._turn(BreakerState.DISABLED, "disable")
+        self._force_state(BreakerState.DISABLED, "disable")
 
     def metrics_only(self) -> None:
         """Let every call through, record it, and tell once when the breaker would have opened."""
-        self._turn(BreakerState.METRICS_ONLY, "metrics_only")
+        self._force_state(BreakerState.METRICS_ONLY, "metrics_only")
 
     def reset(self) -> None:
         """Close, with nothing remembered. While closed it forgets, too, and tells nobody."""
-        self._turn(BreakerState.CLOSED, "reset")
+        self._force_state(BreakerState.CLOSED, "reset")

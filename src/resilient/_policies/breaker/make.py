@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from resilient._core.breaker import BreakerRule, BreakerState
+from resilient._core.breaker import BreakerConfig, BreakerState
 from resilient._core.checks import (
     Seconds,
-    function,
-    number,
+    check_callable,
+    check_int,
+    check_name,
+    check_number,
+    check_seconds,
     refuse,
     refuse_type,
-    seconds,
-    text,
-    whole,
 )
-from resilient._core.matching import Judge
 from resilient._policies.backoff import Backoff, backoff
 from resilient._policies.breaker.controls import Settings
 from resilient._policies.breaker.shell import Breaker
-from resilient._policies.verdicts import KNOWN, known
+from resilient._policies.common.verdicts import judge_of
 from resilient._runtime.keying import Key, check_key
-from resilient._runtime.notify import predicate_failed
 from resilient._typing import ErrorSpec
 
 COOLDOWN: Final = backoff(1.0, factor=1.5, max=3.0, jitter=0.2)
@@ -94,24 +92,24 @@ def breaker(
         slow-call rate are resilience4j's, generations gobreaker's, the early verdict of the probes
         cockatiel's.
     """
-    text("name", name, instead="@breaker()")
-    rule = BreakerRule(
+    check_name("name", name, instead="@breaker()")
+    config = BreakerConfig(
         consecutive_failures=None
         if consecutive_failures is None
-        else whole("consecutive_failures", consecutive_failures),
+        else check_int("consecutive_failures", consecutive_failures),
         failure_rate=None
         if failure_rate is None
-        else number("failure_rate", failure_rate, above=0, most=1),
-        slow=None if slow is None else seconds("slow", slow),
-        slow_rate=number("slow_rate", slow_rate, above=0, most=1),
-        window=seconds("window", window, above=0),
-        window_calls=None if window_calls is None else whole("window_calls", window_calls),
-        minimum=min(whole("minimum", minimum), window_calls or minimum),
-        cooldown=_delays(cooldown).rule.delay,
-        probes=whole("probes", probes),
-        probe_lease=seconds("probe_lease", probe_lease, above=0),
+        else check_number("failure_rate", failure_rate, above=0, most=1),
+        slow=None if slow is None else check_seconds("slow", slow),
+        slow_rate=check_number("slow_rate", slow_rate, above=0, most=1),
+        window=check_seconds("window", window, above=0),
+        window_calls=None if window_calls is None else check_int("window_calls", window_calls),
+        minimum=min(check_int("minimum", minimum), window_calls or minimum),
+        cooldown=_delays(cooldown)._config.delay,
+        probes=check_int("probes", probes),
+        probe_lease=check_seconds("probe_lease", probe_lease, above=0),
     )
-    if rule.consecutive_failures is None and rule.failure_rate is None and rule.slow is None:
+    if config.consecutive_failures is None and config.failure_rate is None and config.slow is None:
         raise ValueError(
             "consecutive_failures, failure_rate and slow are all None: nothing would ever open it"
         )
@@ -120,12 +118,12 @@ def breaker(
     if initial is BreakerState.HALF_OPEN:
         refuse("initial", initial, "any BreakerState but HALF_OPEN, which only a cooldown leads to")
     settings = Settings(
-        rule=rule,
+        config=config,
         cooldown=_delays(cooldown),
-        judge=Judge(on, ignore, known=known, known_types=KNOWN, tell=predicate_failed),
-        on_result=function("on_result", on_result),
+        judge=judge_of(on, ignore),
+        on_result=check_callable("on_result", on_result),
         key=check_key(key),
-        max_keys=whole("max_keys", max_keys),
+        max_keys=check_int("max_keys", max_keys),
         initial=initial,
     )
     return Breaker(name, settings)
@@ -135,4 +133,4 @@ def _delays(cooldown: object) -> Backoff:
     """A cooldown as a backoff: plain seconds are a constant one."""
     if isinstance(cooldown, Backoff):
         return cooldown
-    return backoff(seconds("cooldown", cooldown), factor=1.0, jitter="none")
+    return backoff(check_seconds("cooldown", cooldown), factor=1.0, jitter="none")

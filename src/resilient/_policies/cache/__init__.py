@@ -1,7 +1,7 @@
 """The cache's shell.
 
-`shell` the policy, `fetch` its runs and refreshes, `invalidation` how caches hear of each other,
-`make` the factory.
+`shell` the policy, `store` its entries, `fetch` its runs and refreshes, `invalidation` how caches
+hear of each other, `make` the factory.
 """
 
 from resilient._policies.cache.invalidation import InProcessInvalidation, Invalidation

@@ -6,19 +6,20 @@ import random
 from collections.abc import Callable
 from typing import Any, Never, Protocol, cast, overload
 
-from resilient._core.cache import CacheRule
+from resilient._core.cache import CacheConfig
 from resilient._core.checks import (
     Seconds,
-    function,
-    number,
+    check_callable,
+    check_int,
+    check_name,
+    check_number,
+    check_seconds,
     refuse,
     refuse_type,
-    seconds,
-    text,
-    whole,
 )
 from resilient._policies.cache.invalidation import Invalidation
-from resilient._policies.cache.shell import Cache, Settings
+from resilient._policies.cache.shell import Cache
+from resilient._policies.cache.store import Settings
 from resilient._runtime.decorate import is_coroutine_function
 from resilient._runtime.keying import Key, check_key
 
@@ -122,33 +123,35 @@ def cache(
     """
     if callable(ttl):
         raise TypeError(f"ttl must be seconds, not {ttl!r}: write @cache(60), with parentheses")
-    lives = seconds("ttl", ttl, above=0, finite=False)
+    lives = check_seconds("ttl", ttl, above=0, finite=False)
     if negative is not None and negative_ttl is None:
         raise ValueError("negative says what is not there; negative_ttl must say for how long")
-    ahead = None if refresh_ahead is None else seconds("refresh_ahead", refresh_ahead, above=0)
+    ahead = (
+        None if refresh_ahead is None else check_seconds("refresh_ahead", refresh_ahead, above=0)
+    )
     if ahead is not None and ahead >= lives:
         refuse("refresh_ahead", refresh_ahead, f"less than ttl, which is {lives:g} s")
     if rng is not None and not isinstance(rng, random.Random):
         refuse_type("rng", rng, "a random.Random or None")
-    rule = CacheRule(
+    config = CacheConfig(
         ttl=lives,
-        most=whole("max_size", max_size),
+        max_size=check_int("max_size", max_size),
         negative_ttl=None
         if negative_ttl is None
-        else seconds("negative_ttl", negative_ttl, above=0, finite=False),
-        stale=seconds("stale", stale, finite=False),
-        jitter=number("jitter", jitter, least=0, below=1),
+        else check_seconds("negative_ttl", negative_ttl, above=0, finite=False),
+        stale=check_seconds("stale", stale, finite=False),
+        jitter=check_number("jitter", jitter, least=0, below=1),
         refresh_ahead=ahead,
     )
     settings = Settings(
-        rule=rule,
-        negative=_sync("negative", function("negative", negative)),
+        config=config,
+        negative=_sync("negative", check_callable("negative", negative)),
         exists=_predicate(exists),
         invalidation=_channel(invalidation),
         key=check_key(key),
         rng=rng,
     )
-    return Cache(text("name", name, instead="@cache(60)"), settings)
+    return Cache(check_name("name", name, instead="@cache(60)"), settings)
 
 
 def _predicate(exists: object) -> Callable[[Any], object] | None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, TypeVar, final
 
-from resilient._core.cache import CacheCore, CacheRule, Entry, Fetching
-from resilient._core.tally import Tally
-from resilient._policies.cache.fetch import Fetch, Old
-from resilient._policies.cache.invalidation import Invalidation
-from resilient._policies.deadline.ambient import not_expired
+from resilient._core.cache import StaleResult
+from resilient._policies.cache.fetch import CacheExecution
+from resilient._policies.cache.store import TOTALS, CacheStore, Settings
+from resilient._policies.common.widening import Widening
+from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.singleflight import SingleFlight
-from resilient._policies.widening import Widening
-from resilient._runtime import clock, dice, notify
+from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, innermost
-from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
+from resilient._runtime.keying import KeyOf, arguments_key, hashable, key_of
 
 T_co = TypeVar("T_co", covariant=True)
 PLAIN = frozenset((str, int, bytes))
@@ -49,24 +47,8 @@ class CacheStats:
     size: int
 
 
-TOTALS = (
-    "hits", "misses", "negative_hits", "stale_served", "refreshes", "refresh_failed",
-    "refused",
-)  # fmt: skip
 OF_A_CALL = ("hits", "negative_hits", "misses", "refused")
 """What a call may be: one of these."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All that a cache was told, checked by its factory."""
-
-    rule: CacheRule
-    negative: Callable[[Any], object] | None
-    exists: Callable[[Any], object] | None
-    invalidation: Invalidation | None
-    key: Key | None
-    rng: random.Random | None
 
 
 @final
@@ -78,27 +60,23 @@ class Cache(Widening[T_co]):
     def __init__(self, name: str | None, settings: Settings) -> None:
         super().__init__(name)
         self._settings = settings
-        self._core = CacheCore(settings.rule)
-        self._entries = self._core.entries
-        self._totals = {total: Tally() for total in TOTALS}
-        self._complained = False
-        self._read = clock.now  # of the clock that is installed
-        self.generation = 0  # begun anew so often
-        self.flight = SingleFlight(name, part_of=self.kind)
-        self.flight.outbox = self.outbox  # one policy, one order
+        self._flight = SingleFlight(name, part_of=self.kind)
+        self._flight._outbox = self._outbox  # one policy, one order
+        self._store = CacheStore(settings, self._lock, self._flight)
         if settings.invalidation is not None:
-            settings.invalidation.subscribe(Ear(self))
-        self.list_me()
+            settings.invalidation.subscribe(InvalidationListener(self))
+        self._register()
 
     def stats(self) -> CacheStats:
         """A snapshot; see `CacheStats`."""
+        core, counters = self._store.core, self._store.counters
         with self._lock:
-            totals = {total: self._totals[total].read() for total in reversed(TOTALS)}
+            totals = {total: counters[total].read() for total in reversed(TOTALS)}
             return CacheStats(
                 name=self.name,
                 calls=sum(totals[total] for total in OF_A_CALL),
-                evictions=self._core.evictions.read(),
-                size=len(self._entries),
+                evictions=core.evictions.read(),
+                size=len(core.entries),
                 **totals,
             )
 
@@ -121,55 +99,38 @@ class Cache(Widening[T_co]):
         Callers who come later start a new run; what a run brings that is under way now is served
         to those who wait for it, and not kept.
         """
-        self._drop(hashable(key))
+        self._store.drop(hashable(key))
         if self._settings.invalidation is not None:
             self._settings.invalidation.publish(key)
 
     def clear(self) -> None:
         """Forget everything, in this cache alone."""
+        self._store.clear()
+
+    def _default_name(self, name: str) -> None:
+        super()._default_name(name)
+        self._flight._default_name(name)
+
+    def _reset(self) -> None:
+        self._store.generation += 1
+        self._store.clear()
         with self._lock:
-            self._core.clear()
-        self.flight.forget_all()
-        self._core.departed.clear()
+            self._store.core.evictions.reset()
+            for counter in self._store.counters.values():
+                counter.reset()
+        self._flight._reset()
 
-    def adopt(self, name: str) -> None:
-        """See `PolicyBase.adopt`."""
-        super().adopt(name)
-        self.flight.adopt(name)
-
-    def renew(self) -> None:
-        """See `PolicyBase.renew`."""
-        self.generation += 1
-        self.clear()
-        with self._lock:
-            self._core.evictions.zero()
-            for total in self._totals.values():
-                total.zero()
-        self.flight.renew()
-
-    def clock_changed(self) -> None:
-        """See `PolicyBase.clock_changed`.
-
-        The clock before this one tells how far it had come: hits, which are many, note nothing.
-        """
-        before, self._read = self._read, clock.now
-        back = before() - clock.now()
-        if back > 0:
-            with self._lock:
-                self._core.step_back(back)
-
-    def forked(self) -> None:
-        """See `PolicyBase.forked`."""
-        self.flight.forked()
-        for entry in self._entries.values():
+    def _forked(self) -> None:
+        self._flight._forked()
+        for entry in self._store.core.entries.values():
             entry.refreshing = False
 
-    # Wrappers: a hit is a look, a reading of the clock and two ticks, without a turn.
+    # Wrappers: a hit is a look, a reading of the clock and two increments, without the lock.
 
-    def guard(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard`."""
-        find, entries, used = self._finder(fn), self._entries, self._core.order.move_to_end
-        hits = self._totals["hits"].ticks
+    def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
+        find, store = self._finder(fn), self._store
+        entries, used = store.core.entries, store.core.order.move_to_end
+        hits, negative_hits = (store.counters[one].increment for one in ("hits", "negative_hits"))
         function, plain = innermost(fn), self._settings.key is None
 
         def cached(*args: Any, **kwargs: Any) -> Any:
@@ -179,27 +140,25 @@ class Cache(Widening[T_co]):
                 key = find(*args, **kwargs)
             now = clock.now()
             if deadline_here() is not None:
-                not_expired(self.name, now)
+                check_deadline(self.name, now)
             entry = entries.get(key)
             if entry is None or now >= entry.ends_at:
-                return self._miss(Fetch(self, key, fn, args, kwargs))
-            if now >= entry.refresh_at and self._claims(key, entry, now):
-                Fetch(self, key, fn, args, kwargs, claimed=entry).refresh()
+                return self._miss(CacheExecution(store, key, fn, args, kwargs))
+            if now >= entry.refresh_at and store.claim_refresh(key, entry, now):
+                CacheExecution(store, key, fn, args, kwargs, claimed=entry).refresh()
             try:  # noqa: SIM105  # on every hit
                 used(entry)
             except KeyError:  # it was dropped just now
                 pass
-            if entry.negative:
-                return self._negative(entry)
-            next(hits)
+            next(negative_hits if entry.negative else hits)
             return entry.value
 
         return cached
 
-    def guard_async(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard_async`."""
-        find, entries, used = self._finder(fn), self._entries, self._core.order.move_to_end
-        hits = self._totals["hits"].ticks
+    def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
+        find, store = self._finder(fn), self._store
+        entries, used = store.core.entries, store.core.order.move_to_end
+        hits, negative_hits = (store.counters[one].increment for one in ("hits", "negative_hits"))
         function, plain = innermost(fn), self._settings.key is None
 
         async def cached(*args: Any, **kwargs: Any) -> Any:
@@ -209,19 +168,17 @@ class Cache(Widening[T_co]):
                 key = find(*args, **kwargs)
             now = clock.now()
             if deadline_here() is not None:
-                not_expired(self.name, now)
+                check_deadline(self.name, now)
             entry = entries.get(key)
             if entry is None or now >= entry.ends_at:
-                return await self._miss_async(Fetch(self, key, fn, args, kwargs))
-            if now >= entry.refresh_at and self._claims(key, entry, now):
-                Fetch(self, key, fn, args, kwargs, claimed=entry).refresh_async()
+                return await self._miss_async(CacheExecution(store, key, fn, args, kwargs))
+            if now >= entry.refresh_at and store.claim_refresh(key, entry, now):
+                CacheExecution(store, key, fn, args, kwargs, claimed=entry).refresh_async()
             try:  # noqa: SIM105  # on every hit
                 used(entry)
             except KeyError:  # it was dropped just now
                 pass
-            if entry.negative:
-                return self._negative(entry)
-            next(hits)
+            next(negative_hits if entry.negative else hits)
             return entry.value
 
         return cached
@@ -248,123 +205,35 @@ class Cache(Widening[T_co]):
 
     # What a call does that finds nothing.
 
-    def _miss(self, fetch: Fetch) -> Any:
-        if self._is_in_vain(fetch):
+    def _miss(self, run: CacheExecution) -> Any:
+        store = self._store
+        if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
-        self._totals["misses"].up()
-        return self._handed(fetch, self.flight.fly(fetch.key, fetch.run))
+        next(store.counters["misses"].increment)
+        return self._handed(run, self._flight._fly_sync(run.key, run.run))
 
-    async def _miss_async(self, fetch: Fetch) -> Any:
-        if self._is_in_vain(fetch):
+    async def _miss_async(self, run: CacheExecution) -> Any:
+        store = self._store
+        if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
-        self._totals["misses"].up()
-        return self._handed(fetch, await self.flight.fly_async(fetch.key, fetch.run_async, (), {}))
+        next(store.counters["misses"].increment)
+        result = await self._flight._fly(run.key, run.run_async, (), {})
+        return self._handed(run, result)
 
-    def _is_in_vain(self, fetch: Fetch) -> bool:
-        """Whether there is surely nothing under the key of *fetch*, so that nobody need ask."""
-        exists = self._settings.exists
-        if exists is None:
-            return False
-        try:
-            if exists(fetch.key if self._settings.key is not None else fetch.argument):
-                return False
-        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            self._complain(exists, fault)
-            return False
-        self._totals["refused"].up()
-        return True
-
-    def _handed(self, fetch: Fetch, result: Any) -> Any:
-        if not isinstance(result, Old):
+    def _handed(self, execution: CacheExecution, result: Any) -> Any:
+        if not isinstance(result, StaleResult):
             return result
-        if fetch.generation == self.generation:
-            self._totals["stale_served"].up()
+        if execution.generation == self._store.generation:
+            next(self._store.counters["stale_served"].increment)
         if notify.listening:
-            from resilient.events import StaleServed  # noqa: PLC0415  # whoever listens has loaded it
-
-            now = clock.now()
-            age = now - result.entry.stored_at
-            self.outbox.put(
-                StaleServed(policy=self.name, kind=self.kind, at=now, age=age, error=result.error)
-            )
-            self.outbox.deliver()
+            age = clock.now() - result.entry.stored_at
+            self._emit("StaleServed", age=age, error=result.error)
+            self._outbox.deliver()
         return result.entry.value
-
-    def _negative(self, entry: Entry) -> Any:
-        self._totals["negative_hits"].up()
-        return entry.value
-
-    def _claims(self, key: Hashable, entry: Entry, now: float) -> bool:
-        if entry.refreshing or entry.negative:
-            return False
-        with self._lock:
-            claimed = self._core.claim_refresh(key, entry, now)
-        if claimed:
-            self._totals["refreshes"].up()
-        return claimed
-
-    # What a run asks and tells.
-
-    def fresh(self, key: Hashable) -> Entry | None:
-        """The entry of *key*, if it is fresh."""
-        return self._core.fresh(key, clock.now())
-
-    def begin(self, key: Hashable) -> Fetching:
-        """A run begins."""
-        with self._lock:
-            fetching = self._core.begin(key)
-        self._core.departed.clear()
-        return fetching
-
-    def end(self, fetching: Fetching) -> None:
-        """A run is over. Takes no lock: the collector may be anywhere."""
-        self._core.end(fetching)
-
-    def keep(self, key: Hashable, result: Any, fetching: Fetching) -> None:
-        """A run has brought *result*: keep it, unless the key was dropped meanwhile."""
-        entry = Entry(result, negative=self._is_negative(result))
-        u = (dice.draw if self._settings.rng is None else self._settings.rng.random)()
-        with self._lock:
-            if fetching.wanted:
-                self._core.keep(key, entry, clock.now(), u)
-        self._core.departed.clear()
-
-    def better_than_nothing(self, key: Hashable) -> Entry | None:
-        """The old value of *key*, if it may be served now."""
-        return self._core.better_than_nothing(key, clock.now())
-
-    def refreshed(self, fetch: Fetch, entry: Entry, *, failed: bool) -> None:
-        """The refresh of *entry* is over. Takes no lock: the collector may be anywhere."""
-        if failed and fetch.generation == self.generation:
-            self._totals["refresh_failed"].up()
-        self._core.refresh_over(entry, clock.now(), failed=failed)
-
-    def _is_negative(self, result: Any) -> bool:
-        if self._settings.rule.negative_ttl is None:
-            return False
-        asked = self._settings.negative
-        if asked is None:
-            return result is None
-        try:
-            return bool(asked(result))
-        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            self._complain(asked, fault)
-            return False
-
-    def _complain(self, predicate: object, fault: Exception) -> None:
-        if not self._complained:
-            self._complained = True
-            notify.predicate_failed(predicate, fault)
-
-    def _drop(self, key: Hashable) -> None:
-        with self._lock:
-            self._core.drop(key)
-        self.flight.forget(key)
-        self._core.departed.clear()
 
 
 @final
-class Ear:
+class InvalidationListener:
     """What a channel holds of a cache: it must not keep it alive."""
 
     __slots__ = ("_cache",)
@@ -380,4 +249,4 @@ class Ear:
     def __call__(self, key: Hashable, /) -> None:
         """*key* is no longer true."""
         if (cache := self._cache()) is not None:
-            cache._drop(key)  # one module
+            cache._store.drop(key)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ParamSpec, TypeVar, cast
+from typing import Final, ParamSpec, TypeVar, cast
 
-from resilient._core.checks import Seconds, text
-from resilient._core.checks import seconds as check_seconds
+from resilient._core.checks import Seconds, check_name, check_seconds
 from resilient._policies.deadline.block import (
-    COVER,
     KIND,
+    SHIELD,
     Deadline,
     ambient,
     deadline_here,
     limit_of,
 )
+from resilient._runtime import clock
 from resilient._runtime.decorate import check_function, is_coroutine_function
 
+LONG: Final = 2**53
+"""Seconds; a longer whole number may be none that a float holds."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -50,21 +53,29 @@ def deadline(seconds: Seconds | None, *, name: str | None = None) -> Deadline:
         Deadline propagation as in gRPC and in Finagle's ``Deadline``; the cancellation of a
         body is that of `asyncio.timeout` and of `trio.CancelScope`.
     """
-    if type(seconds) is float and seconds >= 0.0 and name is None:  # as most are: ask no more
-        return Deadline(seconds, KIND, None)
+    if name is None:  # as most are: then a plain length needs no more
+        limit: float = -1
+        if type(seconds) is float:
+            limit = seconds
+        elif type(seconds) is int and seconds <= LONG:
+            limit = float(seconds)
+        elif type(seconds) is dt.timedelta:
+            limit = seconds.total_seconds()
+        if limit >= 0.0:
+            return Deadline(limit, KIND, None)
     if callable(seconds):
         raise TypeError(
             f"deadline() limits a block; to limit a function write @timeout(0.3) over {seconds!r}"
         )
     if name is not None:
-        text("name", name, instead="deadline(0.5)")
+        check_name("name", name, instead="deadline(0.5)")
     return Deadline(limit_of(seconds), name or KIND, None)
 
 
 def current_deadline() -> Deadline | None:
     """The innermost deadline here, ``None`` outside of any and inside `detached`."""
     found = deadline_here()
-    return None if found is None or found.life is COVER else found
+    return None if found is None or found._life is SHIELD else found
 
 
 def remaining(at_most: Seconds = math.inf) -> float:
@@ -85,21 +96,23 @@ def remaining(at_most: Seconds = math.inf) -> float:
     found = current_deadline()
     if found is None:
         return most
-    left = found.left()
+    left = found._left()
     if left > 0:
         return min(left, most)
     if math.isinf(most):
         return 0.0
-    raise found.exceeded(found.name, started=False)
+    raise found._exceeded(found.name, started=False)
 
 
 def left_here() -> float:
     """Seconds that the deadline here leaves, negative when it has passed; ``inf`` without one."""
     found = deadline_here()
-    return math.inf if found is None or found.life is COVER else found.left()
+    if found is None or found._life is SHIELD:
+        return math.inf
+    return found._at - found._read() if found._outer is None else found._left()
 
 
-def not_expired(policy: str, now: float) -> Deadline | None:
+def check_deadline(policy: str, now: float) -> Deadline | None:
     """The deadline here, if there is one.
 
     Refuse on behalf of *policy* if nothing of it is left at *now*.
@@ -108,10 +121,11 @@ def not_expired(policy: str, now: float) -> Deadline | None:
         DeadlineExceeded: with ``started`` false.
     """
     found = deadline_here()
-    if found is None or found.life is COVER:
+    if found is None or found._life is SHIELD:
         return None
-    if found.left(now) <= 0:
-        raise found.exceeded(policy, started=False)
+    alone = found._outer is None and found._read == clock.now  # as most are: ask no more
+    if (found._at - now if alone else found._left(now, clock.now)) <= 0:
+        raise found._exceeded(policy, started=False)
     return found
 
 
@@ -140,7 +154,7 @@ class detached:  # noqa: N801  # used as a function: with detached():
 
     def __enter__(self) -> None:
         cover = Deadline(math.inf, KIND, None)
-        cover.cover(deadline_here())
+        cover._shield(deadline_here())
         self._token = ambient.set(cover)
 
     def __exit__(self, *_: object) -> None:

@@ -5,24 +5,23 @@ counting as `asyncio.timeout`; all limits of a loop share one timer. On trio a
 `trio.CancelScope` does it. In plain threads nothing is interrupted.
 
 This is one file, though a long one: how a block begins, fires and ends is one life, and each
-step of it must be read beside the others. The chain ``_outer`` leads from a block to those around
-it, also across tasks: it is the context that is inherited. What counts is the earliest limit of
-the chain.
+step of it must be read beside the others. Which limit of the chain counts is decided in
+`Limit`, the pure part of a block.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
-from resilient._core.checks import Seconds
-from resilient._core.checks import seconds as check_seconds
-from resilient._core.deadline import Entry
-from resilient._core.tally import Tally
+from resilient._core.checks import Seconds, check_seconds
+from resilient._core.counter import Counter
+from resilient._core.deadline import ALIVE, UNBEGUN, Entry, Life, Limit
+from resilient._core.deadline.chain import first_that_counts, first_that_lives
+from resilient._policies.common.policy import emit
 from resilient._runtime import clock, loops, notify
 from resilient._runtime.notify import Outbox
 from resilient.errors import DeadlineExceeded
@@ -38,7 +37,7 @@ ambient: ContextVar[Deadline | None] = ContextVar("resilient.deadline", default=
 deadline_here, set_deadline_here, reset_deadline_here = ambient.get, ambient.set, ambient.reset
 """Bound once: a method of an imported name is looked up the slow way."""
 _outbox = Outbox()
-expired_blocks: Final = Tally()
+expired_blocks: Final = Counter()
 """How many blocks of `deadline` were cut short, in the whole program."""
 
 
@@ -48,42 +47,24 @@ class Owner(Protocol):
     @property
     def kind(self) -> str: ...
 
-    outbox: Outbox
-    expired: Tally
-    not_started: Tally
+    _outbox: Outbox
+    _expired: Counter
+    _not_started: Counter
 
 
-class Heir(Protocol):
+class LimitListener(Protocol):
     """Who must know when a limit is moved."""
 
-    def follow(self) -> None:
-        """It was moved."""
+    def _limit_moved(self) -> None: ...
 
 
-class Life(enum.Enum):
-    """Where a block is in its life.
-
-    Three are ways not to have begun: BARE is to be read only, and cancels nobody; of PARTLY a part
-    of the limit is spent. FIRED is open, with its body cancelled by it. COVER is no block: it
-    hides those above it, see `detached`.
-    """
-
-    NEW = "has not begun"
-    BARE = "has not begun, and cancels nobody"
-    PARTLY = "has not begun, but was spent in part"
-    OPEN = "is open"
-    FIRED = "has expired"
-    ENDED = "is over"
-    COVER = "hides the others"
-
-
-NEW, BARE, PARTLY, OPEN, FIRED, ENDED, COVER = Life  # on 3.11 a descriptor looks each member up
-UNBEGUN: Final = (NEW, BARE, PARTLY)
-ALIVE: Final = (OPEN, FIRED)
+NEW, READ_ONLY, PARTLY_SPENT = Life.NEW, Life.READ_ONLY, Life.PARTLY_SPENT
+OPEN, FIRED, ENDED, SHIELD = Life.OPEN, Life.FIRED, Life.ENDED, Life.SHIELD
+"""Bound once: on 3.11 a descriptor looks each member up."""
 
 
 @final
-class Deadline:
+class Deadline(Limit):
     """A time limit for one block; `deadline` makes it.
 
     Everything that runs below, child tasks and threads included, sees what is left of it.
@@ -96,44 +77,35 @@ class Deadline:
     """
 
     __slots__ = (
-        "__weakref__", "_at", "_began", "_cancels", "_ended_at", "_entry", "_heirs", "_outer",
-        "_owner", "_read", "_scope", "_soon", "_spent", "_task", "_timers", "_token", "life",
-        "name", "seconds",
+        "__weakref__", "_began", "_cancels", "_ended_at", "_entry", "_listeners", "_owner",
+        "_scope", "_soon", "_spent", "_timers", "_token", "name", "seconds",
     )  # fmt: skip
 
     _token: Token[Deadline | None]
     _timers: loops.Timers
-    _spent: float  # seconds of the limit that were used before the block, if it is PARTLY
+    _spent: float  # seconds of the limit that were used before the block, if it is PARTLY_SPENT
 
     def __init__(self, limit: float, name: str, owner: Owner | None) -> None:
         self.seconds, self.name, self._owner = limit, name, owner
-        self.life = NEW
-        self._at = math.inf
-        self._outer: Deadline | None = None
-        self._task: Any = None  # who is cancelled: an asyncio or a trio task; in plain code nobody
+        self._life, self._at = NEW, math.inf
+        self._outer = self._task = None
         self._entry: Entry | None = None
         self._scope: trio.CancelScope | None = None
-        self._soon: Callable[[Callable[[], object]], object] | None = None  # set while an heir
-        self._heirs: dict[Heir, None] | None = None  # who in other tasks goes by this limit
+        # How to reach the task, while it follows the limit of another one.
+        self._soon: Callable[[Callable[[], object]], object] | None = None
+        self._listeners: dict[LimitListener, None] | None = None
 
     @classmethod
-    def spent(cls, limit: float, name: str, spent: float) -> Deadline:
-        """A limit of which *spent* seconds were used before the block."""
+    def _of_life(cls, life: Life, limit: float, name: str, spent: float = 0.0) -> Deadline:
+        """A limit that is NEW, READ_ONLY, or PARTLY_SPENT: *spent* seconds before the block."""
         one = cls(limit, name, None)
-        one.life, one._spent = PARTLY, spent
-        return one
-
-    @classmethod
-    def bare(cls, limit: float, name: str) -> Deadline:
-        """A limit to be read only: it cancels nobody."""
-        one = cls(limit, name, None)
-        one.life = BARE
+        one._life, one._spent = life, spent
         return one
 
     # The block.
 
     def __enter__(self) -> Self:
-        life = self.life
+        life = self._life
         if life is not NEW and life not in UNBEGUN:
             raise RuntimeError(
                 f"{self.name}: a deadline is used once; timeout() is the policy to reuse"
@@ -149,14 +121,14 @@ class Deadline:
             if at <= now or life is not NEW or deadline_here() is not None:
                 self._begin(now)
                 at = self._at
-            if loop is not None and task is not None and life is not BARE:
+            if loop is not None and task is not None and life is not READ_ONLY:
                 self._task, self._cancels = task, task.cancelling()
                 self._timers = loops.loop_state(loop).timers
                 if self._outer is not None:
                     self._enter_nested(loop)
                 elif at != math.inf:
                     self._entry = self._timers.push(at, self)
-        self.life = OPEN
+        self._life = OPEN
         self._token = set_deadline_here(self)
         return self
 
@@ -166,8 +138,8 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        fired = self.life is FIRED
-        self.life = ENDED
+        fired = self._life is FIRED
+        self._life = ENDED
         self._ended_at = self._read()
         try:
             reset_deadline_here(self._token)
@@ -176,7 +148,7 @@ class Deadline:
         if self._entry is not None:
             self._timers.remove(self._entry)
         if self._soon is not None:
-            self._disinherit()
+            self._unsubscribe(self)
         if self._scope is not None:
             return self._exit_trio(self._scope, kind, error, trace)
         if fired and loops.running_loop() is not None and loops.current_task() is self._task:
@@ -202,16 +174,16 @@ class Deadline:
 
         A reading of the monotonic clock, on trio of that run's clock.
         """
-        return self._begun().binding()._at
+        return self._begun()._binding()._at
 
     def remaining(self) -> float:
         """Seconds until `at`: never negative, ``inf`` without a limit."""
-        return max(0.0, self._begun().left())
+        return max(0.0, self._begun()._left())
 
     @property
     def expired(self) -> bool:
         """Whether nothing is left."""
-        return self._begun().left() <= 0
+        return self._begun()._left() <= 0
 
     def check(self) -> None:
         """Raise `DeadlineExceeded` if it has expired.
@@ -219,7 +191,7 @@ class Deadline:
         For long computations, and for plain threads.
         """
         if self.expired:
-            raise self.exceeded(self.name, started=True)
+            raise self._exceeded(self.name, started=True)
 
     def reschedule(self, seconds: Seconds | None) -> None:
         """Let the limit of this block be *seconds* from now; ``None`` removes it.
@@ -228,87 +200,56 @@ class Deadline:
             RuntimeError: the block has not begun or is over, or its limit has passed.
         """
         limit = limit_of(seconds)
-        expired = self.life is OPEN and self._at <= self._read()
-        if self.life is not OPEN or expired:
-            state = FIRED if expired else self.life
+        expired = self._life is OPEN and self._at <= self._read()
+        if self._life is not OPEN or expired:
+            state = FIRED if expired else self._life
             raise RuntimeError(f"{self.name}: a deadline that {state.value} can't be rescheduled")
         self.seconds = limit
-        self.move(self._read() + limit)
+        self._move(self._read() + limit)
 
     def __repr__(self) -> str:
-        return f"<Deadline {self.name!r} of {self.seconds:g} s: {self.life.value}>"
+        return f"<Deadline {self.name!r} of {self.seconds:g} s: {self._life.value}>"
 
     # For the policies.
 
-    def move(self, at: float) -> None:
+    def _move(self, at: float) -> None:
         """Let the limit of this block be the instant *at*."""
         self._at = at
         self._rearm()
-        for heir in tuple(self._heirs or ()):
-            heir.follow()
+        for listener in tuple(self._listeners or ()):
+            listener._limit_moved()
 
-    def cover(self, outer: Deadline | None) -> None:
+    def _shield(self, outer: Deadline | None) -> None:
         """Be no limit, but one that hides those above: see `detached`.
 
         Those that are still open are kept, because they may be the cause of a cancellation.
         """
-        while outer is not None and outer.life in {ENDED, COVER}:
-            outer = outer._outer
-        self._outer, self.life = outer, COVER
+        self._outer, self._life = first_that_lives(outer), SHIELD
 
-    def binding(self, now: float | None = None) -> Deadline:
-        """Whose limit is the earliest: this one's, or one's around it."""
-        best, least = self, self._own_left(now)
-        for one in self._above():
-            left = one._own_left(now)
-            if left < least:
-                best, least = one, left
-        return best
-
-    def left(self, now: float | None = None) -> float:
-        """Seconds until the earliest limit, negative when it has passed.
-
-        A reading *now* of our clock saves another look at it.
-        """
-        least, one = self._own_left(now), self._outer
-        while one is not None and one.life is not COVER:
-            left = one._own_left(now)
-            least = min(least, left)
-            one = one._outer
-        return least
-
-    def _own_left(self, now: float | None) -> float:
-        return self._at - (now if now is not None and self._read == clock.now else self._read())
-
-    def at_by(self, read: Callable[[], float]) -> float:
-        """The instant of the earliest limit, as a reading of the clock *read*."""
-        binding = self.binding()
-        return binding._at if binding._read == read else read() + binding._at - binding._read()
-
-    def enforced_here(self) -> bool:
+    def _enforced_here(self) -> bool:
         """Whether this block, still open, cancels the very task that asks."""
         loop = loops.running_loop()
         task = loops.trio_task() if loop is None else loops.current_task(loop)
-        return task is not None and self._task is task and self.life in ALIVE
+        return task is not None and self._task is task and self._life in ALIVE
 
-    def exceeded(self, policy: str, *, started: bool) -> DeadlineExceeded:
+    def _exceeded(self, policy: str, *, started: bool) -> DeadlineExceeded:
         """The error of *policy*, whose call the limit kept from starting, or cut short."""
-        binding = self.binding()
+        binding = self._binding()
         now = binding._read()
-        ended_ago = None if started or binding.life is not ENDED else now - binding._ended_at
+        ended_ago = None if started or binding._life is not ENDED else now - binding._ended_at
         return DeadlineExceeded(policy, binding.seconds, now - binding._began, started, ended_ago)
 
-    def fired_scopes(self) -> Iterator[Deadline]:
+    def _fired_scopes(self) -> Iterator[Deadline]:
         """Those of the chain that have cancelled their bodies, innermost first, hidden ones too."""
         one: Deadline | None = self
         while one is not None:
-            if one.life is FIRED or (
-                one.life is OPEN and one._scope is not None and one._scope.cancel_called
+            if one._life is FIRED or (
+                one._life is OPEN and one._scope is not None and one._scope.cancel_called
             ):
                 yield one
             one = one._outer
 
-    def scopes(self) -> Iterator[object]:
+    def _scopes(self) -> Iterator[object]:
         """The trio scopes of the chain."""
         one: Deadline | None = self
         while one is not None:
@@ -316,18 +257,18 @@ class Deadline:
                 yield one._scope
             one = one._outer
 
-    def bequeath(self, heir: Heir) -> None:
-        """Tell *heir* when a limit that counts here is moved, until `disown`."""
-        for one in (self, *self._above()):
-            one._tell_moves(heir)
+    def _subscribe(self, listener: LimitListener) -> None:
+        """Notify *listener* when a limit that counts here is moved, until `_unsubscribe`."""
+        for one in self._chain():
+            one._add_listener(listener)
 
-    def disown(self, heir: Heir) -> None:
-        """Tell *heir* no more."""
-        for one in (self, *self._above()):
-            if one._heirs:
-                one._heirs.pop(heir, None)
+    def _unsubscribe(self, listener: LimitListener) -> None:
+        """Notify *listener* no more."""
+        for one in self._chain():
+            if one._listeners:
+                one._listeners.pop(listener, None)
 
-    def follow(self) -> None:
+    def _limit_moved(self) -> None:
         """A limit above was moved, perhaps in another thread."""
         if self._soon is not None:
             with suppress(RuntimeError):  # the loop of that task is gone
@@ -335,76 +276,44 @@ class Deadline:
 
     # Called by the loop.
 
-    def due(self, now: float) -> None:
+    def _due(self, now: float) -> None:
         """Its time has come: cancel the body, unless a block around it does."""
         self._entry = None
         if self._enforced_at() > now:  # an outer one was moved
             self._rearm()
             return
-        first, outer = self, self._outer
-        while outer is not None and outer._task is self._task and outer.life in ALIVE:
-            if outer.life is FIRED:
-                return
-            if outer._enforced_at() <= now:
-                first = outer
-            outer = outer._outer
-        if first.life is OPEN:
-            first.life = FIRED
+        first = self._due_at(now)
+        if first is not None:
+            first._life = FIRED
             first._task.cancel()
 
     # The limit.
 
     def _begin(self, now: float) -> None:
         """Start inside another limit, or with less than the whole; refuse if nothing is left."""
-        self._began = now - (self._spent if self.life is PARTLY else 0.0)
+        self._began = now - (self._spent if self._life is PARTLY_SPENT else 0.0)
         self._at = self._began + self.seconds
-        outer = deadline_here()
-        while outer is not None and outer.life is ENDED and outer._at == math.inf:
-            outer = outer._outer  # says nothing any more
-        self._outer = outer
+        self._outer = outer = first_that_counts(deadline_here())
         spent = self._at <= now
-        if outer is not None and outer.life is not COVER and not spent:
-            spent = outer.left(now if self._read == clock.now else None) <= 0
+        if outer is not None and outer._life is not SHIELD and not spent:
+            spent = outer._left(now, self._read) <= 0
         if spent:
-            error = self.exceeded(self.name, started=False)
-            self.life, self._ended_at = ENDED, now
+            error = self._exceeded(self.name, started=False)
+            self._life, self._ended_at = ENDED, now
             if self._owner is not None:
-                self._owner.not_started.up()
+                next(self._owner._not_started.increment)
             raise error
 
     def _begun(self) -> Self:
-        if self.life in UNBEGUN:
+        if self._life in UNBEGUN:
             raise RuntimeError(
                 f"{self.name}: a deadline begins at entry: write `with deadline(...) as limit:`"
             )
         return self
 
-    def _above(self) -> Iterator[Deadline]:
-        one = self._outer
-        while one is not None and one.life is not COVER:
-            yield one
-            one = one._outer
-
-    def _enforced_at(self) -> float:
-        """When this block itself must cancel.
-
-        At its own limit, or at one inherited from another task.
-
-        What a block of the same task sets, that block sees to.
-        """
-        at = self._at
-        for one in self._above():
-            if one._task is self._task and one.life in ALIVE:
-                break
-            if one._at != math.inf:
-                at = min(
-                    at, one._at if one._read == self._read else self._read() + one._at - one._read()
-                )
-        return at
-
     def _rearm(self) -> None:
         """The limit has moved: tell the one who watches the time."""
-        if self.life is not OPEN or self._task is None:
+        if self._life is not OPEN or self._task is None:
             return
         at = self._enforced_at()
         if self._scope is not None:
@@ -415,28 +324,23 @@ class Deadline:
         self._entry = self._timers.push(at, self) if at != math.inf else None
 
     def _inherit(self, soon: Callable[[Callable[[], object]], object]) -> None:
-        """Be told when a limit of another task, which counts here too, is moved."""
+        """Follow a limit of another task that counts here too, if it is moved."""
         for one in self._above():
-            if one._task is self._task and one.life in ALIVE:
+            if one._cancels_for(self):
                 return
             self._soon = soon
-            one._tell_moves(self)
+            one._add_listener(self)
 
-    def _disinherit(self) -> None:
-        for one in self._above():
-            if one._heirs:
-                one._heirs.pop(self, None)
-
-    def _tell_moves(self, heir: Heir) -> None:
-        if self.life in ALIVE:
-            self._heirs = self._heirs or {}
-            self._heirs[heir] = None
+    def _add_listener(self, listener: LimitListener) -> None:
+        if self._life in ALIVE:
+            self._listeners = self._listeners or {}
+            self._listeners[listener] = None
 
     # On asyncio.
 
     def _enter_nested(self, loop: Any) -> None:
         outer, at = self._outer, self._at
-        if outer is None or outer._task is not self._task or outer.life is not OPEN:
+        if outer is None or outer._task is not self._task or outer._life is not OPEN:
             self._inherit(loop.call_soon_threadsafe)
             at = self._enforced_at()
         if at != math.inf:
@@ -468,7 +372,7 @@ class Deadline:
 
         self._read = loops.trio_reading()
         self._begin(self._read())
-        if self.life is BARE:
+        if self._life is READ_ONLY:
             return
         self._task = task
         if self._outer is not None:
@@ -501,23 +405,18 @@ class Deadline:
     # What is said.
 
     def _expired(self) -> DeadlineExceeded:
-        error = self.exceeded(self.name, started=True)
+        error = self._exceeded(self.name, started=True)
         owner = self._owner
-        outbox, kind = (_outbox, KIND) if owner is None else (owner.outbox, owner.kind)
-        (expired_blocks if owner is None else owner.expired).up()
+        outbox, kind = (_outbox, KIND) if owner is None else (owner._outbox, owner.kind)
+        next((expired_blocks if owner is None else owner._expired).increment)
         if notify.listening:
-            from resilient.events import DeadlineExpired  # noqa: PLC0415  # whoever listens has loaded it
-
-            outbox.put(
-                DeadlineExpired(
-                    policy=self.name, kind=kind, at=self._ended_at, seconds=error.seconds
-                )
-            )
+            at, seconds = self._ended_at, error.seconds
+            emit(outbox, "DeadlineExpired", policy=self.name, kind=kind, at=at, seconds=seconds)
             outbox.deliver()
         return error
 
     def _note(self) -> str:
-        return f"{self.name}: the limit of {self.binding().seconds:g} s had passed as well"
+        return f"{self.name}: the limit of {self._binding().seconds:g} s had passed as well"
 
 
 def limit_of(seconds: Seconds | None) -> float:

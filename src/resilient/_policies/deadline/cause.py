@@ -17,13 +17,13 @@ def cut_by(error: BaseException) -> Deadline | None:
     innermost = ambient.get()
     if innermost is None or not loops.is_cancellation(error):
         return None
-    fired = list(innermost.fired_scopes())
+    fired = list(innermost._fired_scopes())
     if not fired:
         return None
     if (task := loops.trio_task()) is not None:
         scopes = [one._scope for one in fired if one._scope is not None]
         alone = bool(scopes) and not loops.trio_others_cancelled(
-            task, scopes, set(innermost.scopes())
+            task, scopes, set(innermost._scopes())
         )
     else:
         alone = _alone_on_asyncio(fired)

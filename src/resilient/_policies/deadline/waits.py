@@ -6,8 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from resilient._policies.deadline.ambient import current_deadline
-from resilient._policies.deadline.block import Deadline
+from resilient._policies.deadline.block import SHIELD, Deadline, deadline_here
 from resilient._policies.deadline.cause import cut_by
 
 T = TypeVar("T")
@@ -21,8 +20,8 @@ async def wait_here(
     A deadline that cuts it short is for *policy* to report, as a call that was not made; *last*
     is the error that led here.
     """
-    limit = current_deadline()
-    if limit is None or limit.enforced_here():
+    limit = deadline_here()
+    if limit is None or limit._life is SHIELD or limit._enforced_here():
         return await _wait(policy, last, wait, seconds)
     with Deadline(math.inf, policy, None):  # an inherited limit interrupts nothing
         return await _wait(policy, last, wait, seconds)
@@ -37,4 +36,4 @@ async def _wait(
         limit = cut_by(error)
         if limit is None:
             raise
-        raise limit.exceeded(policy, started=False) from last
+        raise limit._exceeded(policy, started=False) from last

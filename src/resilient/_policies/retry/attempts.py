@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
-from resilient._policies.retry.run import OTHERS_TURN, Run, Within, link
+from resilient._policies.retry.deciding import DecidingRetry
+from resilient._policies.retry.state import YIELD_EVERY, RetryState, Within, link, pause
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
-
-    from resilient._policies.retry.shell import Retry
 
 
 def _no_function() -> None:
@@ -24,7 +23,7 @@ def _no_function() -> None:
 
 @final
 class Attempt:
-    """One run of the block; a context manager, to be entered once.
+    """One state of the block; a context manager, to be entered once.
 
     Attributes:
         number: 1 for the first.
@@ -34,12 +33,12 @@ class Attempt:
 
     __slots__ = ("_loop", "_unwanted", "_within", "last_error", "number", "waited")
 
-    def __init__(self, loop: Attempts, run: Run, last_error: BaseException | None) -> None:
+    def __init__(self, loop: Attempts, state: RetryState, last_error: BaseException | None) -> None:
         self._loop = loop
         self._unwanted = False
-        spent = 0.0 if run.within_left is None else loop.within - run.within_left()
-        self._within = Within(run, loop.within, max(0.0, spent))
-        self.number, self.waited, self.last_error = run.attempt, run.waited, last_error
+        spent = 0.0 if state.within_left is None else loop.within - state.within_left()
+        self._within = Within(loop.policy, state, max(0.0, spent))
+        self.number, self.waited, self.last_error = state.attempt, state.waited, last_error
 
     def again(self) -> None:
         """Let this block count as an unwanted result, although it raises nothing."""
@@ -68,18 +67,18 @@ class Attempt:
 class Attempts:
     """One repeated block: an iterator, sync and async, over its attempts."""
 
-    __slots__ = ("_entered", "_open", "_policy", "_run", "_yielded")
+    __slots__ = ("_entered", "_open", "_state", "_yielded", "policy")
 
-    def __init__(self, policy: Retry) -> None:
-        self._policy = policy
-        self._run: Run | None = None
+    def __init__(self, policy: DecidingRetry) -> None:
+        self.policy = policy
+        self._state: RetryState | None = None
         self._yielded: Attempt | None = None  # the attempt that is out and has not reported
         self._entered = self._open = False
 
     @property
     def within(self) -> float:
         """Seconds that all attempts together may take."""
-        return self._policy.within
+        return self.policy._settings.within
 
     # The iterator.
 
@@ -87,18 +86,18 @@ class Attempts:
         return self
 
     def __next__(self) -> Attempt:
-        run = self._next(StopIteration)
-        if run is not None and run.waited:
-            clock.sleep(run.waited)
+        state = self._next(StopIteration)
+        if state is not None and state.waited:
+            clock.sleep(state.waited)
         return self._attempt(StopIteration)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Attempt:
-        run = self._next(StopAsyncIteration)
-        if run is not None and (run.waited or not run.attempt % OTHERS_TURN):
-            await run.pause_async(run.waited, run.last_error)
+        state = self._next(StopAsyncIteration)
+        if state is not None and (state.waited or not state.attempt % YIELD_EVERY):
+            await pause(self.policy.name, state.waited, state.last_error)
         return self._attempt(StopAsyncIteration)
 
     # The attempts report here.
@@ -115,57 +114,60 @@ class Attempts:
 
     def outcome(self, error: BaseException | None, *, unwanted: bool) -> bool:
         """How a block ended; true if its error is swallowed, because another attempt follows."""
-        run = self._run
-        assert run is not None
+        state = self._state
+        assert state is not None
         self.leave()
         if error is not None and not isinstance(error, Exception):
-            link(error, run.last_error)
+            link(error, state.last_error)
             return False
-        if not (unwanted and error is None) and not run.retryable(error, None):
+        if not (unwanted and error is None) and not self.policy._retryable(
+            error, None, state._view
+        ):
             if error is None:
-                run.recovered(None)
+                state.succeeded(None)
             else:
-                self._policy.gave_up("not_retryable", run.attempt, error)
+                self.policy._gave_up("not_retryable", state.attempt, error)
             return False
-        reason = run.step(error, None)
+        reason = state.step(error, None)
         if reason is not None:
-            self._policy.gave_up(reason, run.attempt, error)
+            self.policy._gave_up(reason, state.attempt, error)
             if error is not None:
-                run.note(reason, error)
+                state.note(reason, error)
             return False
         self._open = True
         return error is not None
 
     # Inside.
 
-    def _next(self, stop: type[Exception]) -> Run | None:
-        """The run that waits before its next attempt, none before the first one."""
+    def _next(self, stop: type[Exception]) -> RetryState | None:
+        """The state that waits before its next attempt, none before the first one."""
         if self._yielded is not None:
             raise RuntimeError("the attempt was not used: write `with attempt:` inside the loop")
-        if self._run is not None:
+        if self._state is not None:
             if not self._open:
                 raise stop
-            return self._run
+            return self._state
         began = clock.now()
-        budget = self._policy.begin(began, None)
-        self._run = Run(self._policy, _no_function, (), {}, began, budget)
-        if self._policy.within < math.inf:
+        budget = self.policy._budget
+        self.policy._begin(began, budget)
+        self._state = RetryState(self.policy, _no_function, (), {}, began, budget)
+        if self.policy._settings.within < math.inf:
             read = loops.reading()
-            until = read() + self._policy.within
-            self._run.within_left = lambda: until - read()
+            until = read() + self.policy._settings.within
+            self._state.within_left = lambda: until - read()
         return None
 
     def _attempt(self, stop: type[Exception]) -> Attempt:
-        run = self._run
-        assert run is not None
+        state = self._state
+        assert state is not None
         last = None
         if self._open:
-            last = run.error_before
-            if run.left() <= 0:
+            last = state.error_before
+            if state.left() <= 0:
                 self.leave()
-                run.give_up("deadline", last, None)  # raises it, unless it was a result
+                state.give_up("deadline", last, None)  # raises it, unless it was a result
                 raise stop
-            run.count()
+            state.count()
         self._entered = False
-        self._yielded = attempt = Attempt(self, run, last)
+        self._yielded = attempt = Attempt(self, state, last)
         return attempt

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
-from resilient._core.budget import LATE, BudgetCore, BudgetRule
-from resilient._core.checks import Seconds, number, seconds
+from resilient._core.budget import LATE, BudgetConfig, BudgetCore
+from resilient._core.checks import Seconds, check_number, check_seconds
 from resilient._runtime import clock
 from resilient._runtime.locks import new_lock
 from resilient._runtime.registry import Registry
@@ -29,25 +29,25 @@ class RetryBudget:
         Finagle's ``RetryBudget``; gRPC proposal A6 on throttled retries.
     """
 
-    __slots__ = ("__weakref__", "_lock", "core", "rule")
+    __slots__ = ("__weakref__", "_config", "_core", "_lock")
 
     def __init__(self, ratio: float = 0.2, per_second: float = 1.0, ttl: Seconds = 10.0) -> None:
-        self.rule = BudgetRule(
-            number("ratio", ratio, least=0),
-            number("per_second", per_second, least=0),
-            seconds("ttl", ttl, above=0),
+        self._config = BudgetConfig(
+            check_number("ratio", ratio, least=0),
+            check_number("per_second", per_second, least=0),
+            check_seconds("ttl", ttl, above=0),
         )
         self._lock = new_lock()
-        self.core = BudgetCore(self.rule, clock.now())
-        living.add(self)
+        self._core = BudgetCore(self._config, clock.now())
+        registry.add(self)
 
     def deposit(self) -> None:
         """Pay for one call."""
-        self.core.deposit(clock.now())
+        self._core.deposit(clock.now())
 
     def withdraw(self) -> bool:
         """Take one retry; false when the budget is used up."""
-        core, now = self.core, clock.now()
+        core, now = self._core, clock.now()
         if core.since <= now < core.quiet_until and next(core.tokens, LATE) is not LATE:
             return True
         with self._lock:
@@ -58,27 +58,31 @@ class RetryBudget:
         """How many retries could be taken now, deposits and reserve together."""
         now = clock.now()
         with self._lock:
-            return self.core.left(now)
+            return self._core.left(now)
 
-    def untouched(self) -> bool:
+    def _untouched(self) -> bool:
         """Whether a new one would not differ. Waits for no lock: the caller may hold one."""
         if not self._lock.acquire(blocking=False):
             return False  # it is in use
         try:
-            return self.core.untouched(clock.now())
+            return self._core.untouched(clock.now())
         finally:
             self._lock.release()
 
-    def renew(self) -> None:
+    def _reset(self) -> None:
         """Start as new."""
         with self._lock:
-            self.core.renew(clock.now())
+            self._core.reset(clock.now())
+
+    def _copy(self, _key: object) -> RetryBudget:
+        """A new one with the same settings, for one key."""
+        config = self._config
+        return RetryBudget(config.ratio, config.per_second, config.ttl)
 
     def __repr__(self) -> str:
-        rule = self.rule
-        return (
-            f"RetryBudget(ratio={rule.ratio:g}, per_second={rule.per_second:g}, ttl={rule.ttl:g})"
-        )
+        config = self._config
+        limits = f"ratio={config.ratio:g}, per_second={config.per_second:g}"
+        return f"RetryBudget({limits}, ttl={config.ttl:g})"
 
 
-living: Registry[RetryBudget] = Registry()
+registry: Registry[RetryBudget] = Registry()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from resilient._core.checks import Seconds, function, refuse_type, seconds, text, whole
+from resilient._core.checks import (
+    Seconds,
+    check_callable,
+    check_int,
+    check_name,
+    check_seconds,
+    refuse_type,
+)
 from resilient._core.matching import Judge, Matcher, Verdict
 from resilient._policies.backoff import backoff
+from resilient._policies.common.verdicts import CLASSIFIED
 from resilient._policies.retry.budget import RetryBudget
-from resilient._policies.retry.run import retry_known
-from resilient._policies.retry.shell import Retry, Settings
+from resilient._policies.retry.deciding import Settings, classify_first
+from resilient._policies.retry.shell import Retry
 from resilient._policies.retry.strategies import (
     is_async_strategy,
     is_retry_strategy,
@@ -20,10 +27,9 @@ from resilient._policies.retry.strategies import (
     stop_rule,
     wait_rule,
 )
-from resilient._policies.verdicts import KNOWN
 from resilient._runtime.keying import Key, check_key
-from resilient._runtime.notify import predicate_failed
-from resilient._typing import ErrorSpec
+from resilient._runtime.notify import log_predicate_error
+from resilient._typing import DEFAULT, Default, ErrorSpec
 
 if TYPE_CHECKING:
     from tenacity import retry_base
@@ -31,13 +37,6 @@ if TYPE_CHECKING:
     from resilient._policies.retry.strategies import Stop, Wait
 
 
-class Default(enum.Enum):
-    """Stands for an argument that was not given."""
-
-    DEFAULT = enum.auto()
-
-
-DEFAULT: Final = Default.DEFAULT
 WAIT: Final = backoff(0.1, max=10.0)
 ATTEMPTS: Final = 3
 
@@ -85,7 +84,7 @@ def retry(
             its wait was cut short; true if *within* interrupted an attempt.
 
     In plain threads an attempt is not interrupted: *within* is looked at between attempts.
-    A wait of 0 is none: the next attempt begins at once. In async code other tasks get a turn
+    A wait of 0 is none: the next attempt begins at once. In async code other tasks run
     before every sixteenth such attempt.
     A wait that is not less than what is left of the deadline is not begun. A wait or
     stop function that raises is logged, and ends the call as *stop* does.
@@ -95,9 +94,9 @@ def retry(
         of retries, few and budgeted, is the advice of *Site Reliability Engineering* (2016), ch.
         22.
     """
-    text("name", name, instead="@retry(on=...)")
-    most = math.inf if within is None else seconds("within", within, above=0, finite=False)
-    limited = stop is not None or most < math.inf
+    check_name("name", name, instead="@retry(on=...)")
+    limit = math.inf if within is None else check_seconds("within", within, above=0, finite=False)
+    limited = stop is not None or limit < math.inf
     if attempts is DEFAULT:
         attempts = None if stop is not None else ATTEMPTS
     elif attempts is None and not limited:
@@ -108,7 +107,7 @@ def retry(
         refuse_type("budget", budget, "a RetryBudget, or None for none")
     strategy = on if is_retry_strategy(on) else None
     settings = Settings(
-        attempts=None if attempts is None else whole("attempts", attempts),
+        attempts=None if attempts is None else check_int("attempts", attempts),
         judge=_judge(() if strategy is not None else on),
         strategy=strategy,  # type: ignore[arg-type]  # a retry_base is called with a state
         strategy_is_async=is_async_strategy(on),
@@ -117,9 +116,9 @@ def retry(
         stop=stop_rule(stop),
         asked_wait=wait,
         asked_stop=stop,
-        within=most,
+        within=limit,
         budget=RetryBudget() if budget is DEFAULT else budget,
-        on_result=function("on_result", on_result),
+        on_result=check_callable("on_result", on_result),
         key=check_key(key),
     )
     return Retry(name, settings)
@@ -129,8 +128,8 @@ def _judge(on: object) -> Judge:
     named = Matcher("on", on).types
     return Judge(
         on,
-        known=retry_known(named),
-        known_types=KNOWN,
-        tell=predicate_failed,
-        broken=Verdict.SUCCESS,
+        classify_first=classify_first(named),
+        classified_types=CLASSIFIED,
+        log=log_predicate_error,
+        on_predicate_error=Verdict.SUCCESS,
     )

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from resilient._core.checks import Seconds, refuse_type, seconds
+from resilient._core.checks import Seconds, check_seconds, refuse_type
 from resilient._policies.backoff import Backoff
 from resilient._runtime import clock
 
@@ -36,7 +36,7 @@ def wait_rule(wait: object) -> WaitRule | None:
     if isinstance(wait, Backoff):
         return lambda attempt, _error: wait.delay(attempt)
     if isinstance(wait, (int, float, dt.timedelta)):
-        constant = seconds("wait", wait)
+        constant = check_seconds("wait", wait)
         return lambda _attempt, _error: constant
     if _is("tenacity.wait", "wait_base", wait):
         return None
@@ -81,28 +81,41 @@ def is_async_strategy(on: object) -> bool:
     return _is("tenacity.asyncio.retry", "async_retry_base", on)
 
 
-def new_state(
-    run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], began: float
-) -> State:
-    """Tenacity's view of one call that began at the instant *began*."""
-    import tenacity  # noqa: PLC0415  # only where one of its strategies is used
+class TenacityView:
+    """One call as tenacity's strategies are shown it: a `tenacity.RetryCallState`."""
 
-    state = tenacity.RetryCallState(tenacity.Retrying(), run, args, kwargs)
-    state.start_time = began
-    return state
+    __slots__ = ("_args", "_began", "_fn", "_kwargs", "_state", "attempt")
 
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], began: float
+    ) -> None:
+        self._fn, self._args, self._kwargs, self._began = fn, args, kwargs, began
+        self._state: State | None = None
+        self.attempt = 1
 
-def show_outcome(state: State, attempt: int, error: BaseException | None, result: object) -> None:
-    """Tell *state* how *attempt* ended."""
-    import tenacity  # noqa: PLC0415  # loaded already
+    def show(self, error: BaseException | None, result: object) -> Any:
+        """The state after the present attempt, which ended so."""
+        import tenacity  # noqa: PLC0415  # only where one of its strategies is used
 
-    state.attempt_number = attempt
-    outcome = tenacity.Future(attempt)
-    if error is None:
-        outcome.set_result(result)
-    else:
-        outcome.set_exception(error)
-    state.outcome, state.outcome_timestamp = outcome, clock.now()
+        state = self._state
+        if state is None:
+            state = tenacity.RetryCallState(tenacity.Retrying(), self._fn, self._args, self._kwargs)
+            state.start_time = self._began
+            self._state = state
+        if state.outcome is None or state.attempt_number != self.attempt:
+            state.attempt_number = self.attempt
+            outcome = tenacity.Future(self.attempt)
+            if error is None:
+                outcome.set_result(result)
+            else:
+                outcome.set_exception(error)
+            state.outcome, state.outcome_timestamp = outcome, clock.now()
+        return state
+
+    def slept(self, seconds: float) -> None:
+        """Another attempt follows after *seconds*."""
+        if self._state is not None:
+            self._state.idle_for += seconds
 
 
 async def ask_async(strategy: Callable[[State], Awaitable[object]], state: State) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilient._core.checks import function, text
+from resilient._core.checks import check_callable, check_name
 from resilient._policies.singleflight.shell import SingleFlight
 from resilient._runtime.keying import Key, check_key
 
@@ -41,5 +41,7 @@ def singleflight(
         ``janos/singleflight``.
     """
     return SingleFlight(
-        text("name", name, instead="@singleflight()"), check_key(key), function("copy", copy)
+        check_name("name", name, instead="@singleflight()"),
+        check_key(key),
+        check_callable("copy", copy),
     )

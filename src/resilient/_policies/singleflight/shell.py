@@ -1,4 +1,4 @@
-"""The single-flight policy: who joins whom. How a run runs and a caller waits is in `worlds`."""
+"""The single-flight policy: who joins whom. How a run runs and a caller waits is in `backends`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
-from resilient._core.singleflight import FlightTable, Run
-from resilient._core.tally import Tally
-from resilient._policies.base import PolicyBase
-from resilient._policies.deadline.ambient import not_expired
+from resilient._core.counter import Counter
+from resilient._core.singleflight import Execution, FlightTable
+from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.waiting import on_loop
+from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import Deadline, deadline_here
-from resilient._policies.singleflight.worlds import (
-    AsyncFlight,
-    AsyncioFlight,
+from resilient._policies.singleflight.backends import (
+    AsyncExecution,
+    AsyncioExecution,
     LoopTable,
-    ThreadFlight,
-    TrioFlight,
+    ThreadExecution,
+    TrioExecution,
     Waiting,
     asyncio_table,
     is_of,
@@ -33,7 +35,7 @@ from resilient._runtime.decorate import (
     check_function,
     innermost,
     is_coroutine_function,
-    refuse_if_coroutine,
+    refuse_coroutine,
 )
 from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
 from resilient._runtime.registry import Registry
@@ -78,25 +80,25 @@ class SingleFlight(PolicyBase):
     ) -> None:
         super().__init__(name)
         self._key, self._copy = key, copy
-        self._calls, self._runs, self._joined = Tally(), Tally(), Tally()
-        self._threads: FlightTable[ThreadFlight] = FlightTable()
+        self._calls, self._runs, self._joined = Counter(), Counter(), Counter()
+        self._threads: FlightTable[ThreadExecution] = FlightTable()
         self._tables: Registry[LoopTable] = Registry()
         self._recent: Callable[[], LoopTable | None] = lambda: None  # the table used last, weakly
         if part_of is None:
-            self.list_me()
+            self._register()
         else:  # another policy's, of that kind
             self.kind = part_of
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run *fn*, or join the run of whoever asked for the same *key*.
+        """Execution *fn*, or join the run of whoever asked for the same *key*.
 
         For an ``async def`` returns the awaitable.
         """
         hashable(key)
         check_function(fn)
         if is_coroutine_function(fn):
-            return cast("R", self.fly_async(key, fn, args, kwargs))
-        return cast("R", self.fly(key, functools.partial(fn, *args, **kwargs)))
+            return cast("R", self._fly(key, fn, args, kwargs))
+        return cast("R", self._fly_sync(key, functools.partial(fn, *args, **kwargs)))
 
     def forget(self, key: Hashable) -> None:
         """Let later callers with *key* start a new run.
@@ -109,7 +111,7 @@ class SingleFlight(PolicyBase):
         for table in self._tables.living():
             table.forget(key)
 
-    def forget_all(self) -> None:
+    def _forget_all(self) -> None:
         """`forget` every key."""
         with self._lock:
             self._threads.forget_all()
@@ -124,36 +126,33 @@ class SingleFlight(PolicyBase):
         flying += sum(table.in_flight for table in self._tables.living())
         return SingleFlightStats(self.name, calls, runs, joined, flying)
 
-    def renew(self) -> None:
-        """See `PolicyBase.renew`."""
+    def _reset(self) -> None:
         with self._lock:
             for total in (self._calls, self._runs, self._joined):
-                total.zero()
+                total.reset()
             self._threads = FlightTable()
         for table in self._tables.living():
             table.forget_all()
 
-    def forked(self) -> None:
-        """See `PolicyBase.forked`: the threads that ran are not in the child."""
+    def _forked(self) -> None:
+        """See `PolicyBase._forked`: the threads that ran are not in the child."""
         self._threads = FlightTable()
 
     # Wrappers.
 
-    def guard(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard`."""
+    def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
         find = self._finder(fn)
 
         def flying(*args: Any, **kwargs: Any) -> Any:
-            return self.fly(find(*args, **kwargs), functools.partial(fn, *args, **kwargs))
+            return self._fly_sync(find(*args, **kwargs), functools.partial(fn, *args, **kwargs))
 
         return flying
 
-    def guard_async(self, fn: AnyFunction) -> AnyFunction:
-        """See `PolicyBase.guard_async`."""
+    def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
         find = self._finder(fn)
 
         async def flying(*args: Any, **kwargs: Any) -> Any:
-            return await self.fly_async(find(*args, **kwargs), fn, args, kwargs)
+            return await self._fly(find(*args, **kwargs), fn, args, kwargs)
 
         return flying
 
@@ -166,30 +165,30 @@ class SingleFlight(PolicyBase):
 
     # In async code.
 
-    async def fly_async(
+    async def _fly(
         self, key: Hashable, fn: AnyFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Join the run for *key*, or begin one of *fn*."""
-        limit = None if deadline_here() is None else not_expired(self.name, clock.now())
+        limit = None if deadline_here() is None else check_deadline(self.name, clock.now())
         loop = loops.running_loop()
         if loop is not None and loops.current_task(loop) is not None:
             table, read = self._table_of(loop), clock.now
-            new_run: type[AsyncFlight] = AsyncioFlight
+            new_run: type[AsyncExecution] = AsyncioExecution
         else:
             table, read = trio_table(self, self._tables.add), loops.trio_reading()
-            new_run = TrioFlight
-        until = math.inf if limit is None else limit.at_by(read)
+            new_run = TrioExecution
+        until = math.inf if limit is None else limit._at_by(read)
         within = running.get()
         run = table.find(key)
         if run is not None:
             run = self._join(table, run, until, within)
         if first := run is None:
-            next(self._runs.ticks)
+            next(self._runs.increment)
             run = new_run(key, read, self.name, fn, args, kwargs, table.end)
             table.begin(run)
             table.join(run, until)
             run.start()
-        next(self._calls.ticks)
+        next(self._calls.increment)
         waiter: Any = run.waiter()
         try:
             if limit is None and not within:
@@ -211,44 +210,44 @@ class SingleFlight(PolicyBase):
         return table
 
     async def _wait_within(
-        self, run: AsyncFlight, waiter: Awaitable[object], limit: Deadline | None
+        self, run: AsyncExecution, waiter: Awaitable[object], limit: Deadline | None
     ) -> None:
         """Wait as part of other runs, or under a limit, which counts for *run*."""
         with Waiting(run, limit):
-            if limit is None or limit.enforced_here():
+            if limit is None or limit._enforced_here():
                 await waiter
             else:
                 with Deadline(math.inf, self.name, None):  # an inherited limit interrupts nothing
                     await waiter
 
     def _join(
-        self, table: LoopTable, run: AsyncFlight, until: float, within: tuple[Run, ...]
-    ) -> AsyncFlight | None:
+        self, table: LoopTable, run: AsyncExecution, until: float, within: tuple[Execution, ...]
+    ) -> AsyncExecution | None:
         _refuse_own(self.name, run, within)
         if run.doomed:
             table.forget(run.key)
             return None
         table.join(run, until)
         run.extend()
-        next(self._joined.ticks)
+        next(self._joined.increment)
         if notify.listening:
             self._tell_joined(run.key)
         return run
 
     # In plain threads.
 
-    def fly(self, key: Hashable, fn: Callable[[], Any]) -> Any:
+    def _fly_sync(self, key: Hashable, fn: Callable[[], Any]) -> Any:
         """Join the run for *key*, or begin one of *fn*."""
-        limit = not_expired(self.name, clock.now())
+        limit = None if deadline_here() is None else check_deadline(self.name, clock.now())
         run, event = self._lead_or_join(key, limit)
-        self._calls.up()
+        next(self._calls.increment)
         while event is not None:
             if notify.listening:
                 self._tell_joined(key)
             self._wait(run, event, limit)
             if not run.done:
                 assert limit is not None
-                raise limit.exceeded(self.name, started=True)
+                raise limit._exceeded(self.name, started=True)
             if not run.interrupted:
                 return self._handed(run.outcome(), first=False)
             run, event = self._lead_or_join(key, limit)
@@ -257,29 +256,30 @@ class SingleFlight(PolicyBase):
 
     def _lead_or_join(
         self, key: Hashable, limit: Deadline | None
-    ) -> tuple[ThreadFlight, threading.Event | None]:
+    ) -> tuple[ThreadExecution, threading.Event | None]:
         """Begin a run, or wait for the one that is there: then with an event that its end sets."""
-        until = math.inf if limit is None else limit.at_by(clock.now)
-        on_loop = loops.running_loop() is not None or loops.trio_task() is not None
+        until = math.inf if limit is None else limit._at_by(clock.now)
         with self._lock:
             run = self._threads.find(key)
             if run is None:
-                run = ThreadFlight(key)
+                run = ThreadExecution(key)
                 self._threads.begin(run)
                 self._threads.join(run, until)
                 return run, None
             _refuse_own(self.name, run, running.get())
-            if not on_loop:
+            if not on_loop():
                 self._threads.join(run, until)
                 run.extend()
                 run.events.append(event := threading.Event())
                 return run, event
         raise self._would_block(key)
 
-    def _lead(self, run: ThreadFlight, fn: Callable[[], Any]) -> Any:
-        self._runs.up()
+    def _lead(self, run: ThreadExecution, fn: Callable[[], Any]) -> Any:
+        next(self._runs.increment)
         try:
-            result = run.run(self.name, lambda: refuse_if_coroutine(fn, fn()))
+            result = run.run(self._name or self.kind, fn)
+            if type(result) is CoroutineType:
+                refuse_coroutine(fn, result)
             run.finish(result, None)
         except BaseException as error:
             run.finish(None, error)
@@ -291,18 +291,18 @@ class SingleFlight(PolicyBase):
                 event.set()
         return result
 
-    def _wait(self, run: ThreadFlight, event: threading.Event, limit: Deadline | None) -> None:
+    def _wait(self, run: ThreadExecution, event: threading.Event, limit: Deadline | None) -> None:
         """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile."""
         try:
             with Waiting(run, limit):
                 while not run.done:
-                    until = math.inf if limit is None else limit.at_by(clock.now)
+                    until = math.inf if limit is None else limit._at_by(clock.now)
                     if clock.now() >= until:
                         break
                     clock.wait(event, until)
         finally:
             if not run.interrupted:  # else this caller tries anew
-                self._joined.up()
+                next(self._joined.increment)
             if not run.done:
                 with self._lock:
                     self._threads.leave(run)
@@ -314,30 +314,17 @@ class SingleFlight(PolicyBase):
 
     def _would_block(self, key: Hashable) -> Rejected:
         if notify.listening:
-            from resilient.events import CallRejected  # noqa: PLC0415  # whoever listens has loaded it
-
-            self.outbox.put(
-                CallRejected(
-                    policy=self.name,
-                    kind=self.kind,
-                    at=clock.now(),
-                    key=key,
-                    reason="would_block",
-                    retry_after=None,
-                )
-            )
-            self.outbox.deliver()
+            self._emit("CallRejected", key=key, reason="would_block", retry_after=None)
+            self._outbox.deliver()
         why = "another thread runs this, and here an event loop would wait"
         return Rejected(self.name, None, "would_block", why)
 
     def _tell_joined(self, key: Hashable) -> None:
-        from resilient.events import FlightJoined  # noqa: PLC0415  # whoever listens has loaded it
-
-        self.outbox.put(FlightJoined(policy=self.name, kind=self.kind, at=clock.now(), key=key))
-        self.outbox.deliver()
+        self._emit("FlightJoined", key=key)
+        self._outbox.deliver()
 
 
-def _refuse_own(name: str, run: Run, within: tuple[Run, ...]) -> None:
+def _refuse_own(name: str, run: Execution, within: tuple[Execution, ...]) -> None:
     if within and run.depends_on(within):
         raise RuntimeError(
             f"{name}: a run asks for its own key {run.key!r}, and would wait for itself for ever"

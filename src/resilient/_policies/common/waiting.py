@@ -9,9 +9,9 @@ from __future__ import annotations
 import abc
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from resilient._core.adaptive_limit import PriorityWaiter
+from resilient._core.waiters import Waiter
 from resilient._policies.deadline.block import Deadline
 from resilient._runtime import clock, loops
 from resilient._runtime.signal import Signal
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class Sleeper(PriorityWaiter, abc.ABC):
-    """A waiter that can be woken. ``core`` is what it waits at."""
+class Sleeper(Waiter, abc.ABC):
+    """A waiter that can be woken."""
 
-    __slots__ = ("core",)
-
-    core: Any
+    __slots__ = ()
 
     @abc.abstractmethod
     def wake(self) -> None:
@@ -57,7 +55,6 @@ class AsyncioSleeper(AsyncSleeper):
         self._future: asyncio.Future[bool] = loop.create_future()
 
     def wake(self) -> None:
-        """See `Sleeper.wake`."""
         if loops.running_loop() is self._loop:
             self._set()
         else:
@@ -68,12 +65,11 @@ class AsyncioSleeper(AsyncSleeper):
         """See `Sleeper.lost`: its loop was closed, by hand, under it."""
         return self._loop.is_closed()
 
-    def due(self, now: float) -> None:  # noqa: ARG002  # see `loops.Due`
+    def _due(self, now: float) -> None:  # noqa: ARG002  # see `loops.Due`
         """Its time is over."""
         self._set(over=True)
 
     async def wait(self, seconds: float) -> bool:
-        """See `AsyncSleeper.wait`."""
         timers, entry = loops.loop_state(self._loop).timers, None
         if seconds != math.inf:
             entry = timers.push(clock.now() + seconds, self)
@@ -103,7 +99,6 @@ class TrioSleeper(AsyncSleeper):
         self._event = trio.Event()
 
     def wake(self) -> None:
-        """See `Sleeper.wake`."""
         if loops.trio_task() is not None and self._is_here():
             self._event.set()
         else:
@@ -111,7 +106,6 @@ class TrioSleeper(AsyncSleeper):
                 self._token.run_sync_soon(self._set)
 
     async def wait(self, seconds: float) -> bool:
-        """See `AsyncSleeper.wait`."""
         import trio  # noqa: PLC0415  # the same
 
         with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
@@ -138,7 +132,6 @@ class ThreadSleeper(Sleeper):
         self._event = Signal()
 
     def wake(self) -> None:
-        """See `Sleeper.wake`."""
         self._event.set()
 
     def wait(self, seconds: float, limit: Deadline | None, policy: str) -> bool:
@@ -149,12 +142,12 @@ class ThreadSleeper(Sleeper):
         """
         until = clock.now() + seconds
         while not self._event.is_set():
-            at = until if limit is None else min(until, limit.at_by(clock.now))
+            at = until if limit is None else min(until, limit._at_by(clock.now))
             if clock.now() >= at:
                 break
             clock.wait(self._event, at)
-        if not self.given and limit is not None and limit.left() <= 0:
-            raise limit.exceeded(policy, started=False)
+        if not self.given and limit is not None and limit._left() <= 0:
+            raise limit._exceeded(policy, started=False)
         self._event.clear()
         return clock.now() >= until
 

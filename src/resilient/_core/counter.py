@@ -16,30 +16,23 @@ from typing import Final
 MOST: Final = sys.maxsize
 
 
-class Tally:
-    """Counts what passes; `read` says how much.
+class Counter:
+    """Counts what passes: ``next(counter.increment)`` counts one, `read` says how much."""
 
-    ``next(tally.ticks)`` counts one, for those who can't afford the call of `up`.
-    """
-
-    __slots__ = ("_zero", "ticks")
+    __slots__ = ("_start", "increment")
 
     def __init__(self) -> None:
-        self.ticks = repeat(None, MOST)
-        self._zero = MOST
-
-    def up(self) -> None:
-        """Count one."""
-        next(self.ticks)
+        self.increment = repeat(None, MOST)
+        self._start = MOST
 
     def add(self, n: int) -> None:
         """Count *n* at once. Under a lock."""
-        self._zero += n
+        self._start += n
 
     def read(self) -> int:
-        """How many were counted since the start, or since `zero`."""
-        return self._zero - length_hint(self.ticks)
+        """How many were counted since the start, or since `reset`."""
+        return self._start - length_hint(self.increment)
 
-    def zero(self) -> None:
+    def reset(self) -> None:
         """Start as new."""
-        self._zero = length_hint(self.ticks)
+        self._start = length_hint(self.increment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from resilient._policies.base import PolicyBase
+from resilient._policies.common.policy import PolicyBase
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,39 +1,40 @@
 """The retry's wrappers, where it has neither keys, nor tenacity's strategies, nor its own limit.
 
 They run on every call, so they are flat: a first success is one reading of the clock, for the
-deposit, and two ticks, without a lock. What follows a failure is flat, too, since in an outage it
-is what all calls do: the same questions in the same order as in `Run`, which says the rest: how it
-gives up, and how it sleeps. An object for each call that fails would cost as much as
-everything that is asked.
+deposit, and two increments, without a lock. What follows a failure is flat, too, since in an outage
+it is what all calls do: an object for each call that fails would cost as much as all that is
+decided. How a call gives up is in `RetryState`.
 """
 
 from __future__ import annotations
 
 import math
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resilient._core.budget import BudgetCore, BudgetRule
-from resilient._policies.deadline.ambient import left_here, not_expired
+from resilient._core.budget import BudgetConfig, BudgetCore
+from resilient._core.matching import Verdict, each
+from resilient._core.retry import Reason, max_retry_after, retry_after_of
+from resilient._policies.deadline.ambient import check_deadline, left_here
 from resilient._policies.deadline.block import deadline_here
-from resilient._policies.retry.run import OTHERS_TURN, Run, link
+from resilient._policies.retry.deciding import KIND, DecidingRetry
+from resilient._policies.retry.state import YIELD_EVERY, RetryState, link, pause
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 
-if TYPE_CHECKING:
-    from resilient._policies.retry.shell import Retry
+NOT_RETRYABLE: float | Reason = "not_retryable"
 
 
-def plain(retry: Retry, fn: AnyFunction) -> AnyFunction:
+def wrap_sync(retry: DecidingRetry, fn: AnyFunction) -> AnyFunction:
     """For a sync function."""
-    deposits, started = _deposits(retry), retry.calls.ticks
+    deposits, started = _deposits(retry), retry._calls.increment
 
     def retrying(*args: Any, **kwargs: Any) -> Any:
         began, bucket = clock.now(), deposits.present
         if deadline_here() is not None:
-            not_expired(retry.name, began)
+            check_deadline(retry._name or KIND, began)
         if bucket.since <= began < bucket.until:
-            next(bucket.ticks)
+            next(bucket.increment)
         else:
             deposits.deposit(began)
         next(started)
@@ -52,16 +53,16 @@ def plain(retry: Retry, fn: AnyFunction) -> AnyFunction:
     return retrying
 
 
-def plain_async(retry: Retry, fn: AnyFunction) -> AnyFunction:
+def wrap_async(retry: DecidingRetry, fn: AnyFunction) -> AnyFunction:
     """For an async function."""
-    deposits, started = _deposits(retry), retry.calls.ticks
+    deposits, started = _deposits(retry), retry._calls.increment
 
     async def retrying(*args: Any, **kwargs: Any) -> Any:
         began, bucket = clock.now(), deposits.present
         if deadline_here() is not None:
-            not_expired(retry.name, began)
+            check_deadline(retry._name or KIND, began)
         if bucket.since <= began < bucket.until:
-            next(bucket.ticks)
+            next(bucket.increment)
         else:
             deposits.deposit(began)
         next(started)
@@ -78,7 +79,7 @@ def plain_async(retry: Retry, fn: AnyFunction) -> AnyFunction:
 
 
 def _again(  # noqa: PLR0917  # made flat
-    retry: Retry,
+    retry: DecidingRetry,
     fn: AnyFunction,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -89,21 +90,27 @@ def _again(  # noqa: PLR0917  # made flat
     attempt = 1
     try:
         while True:
-            step = retry.next_step(attempt, error)
+            left, step = math.inf if deadline_here() is None else left_here(), NOT_RETRYABLE
+            if type(error) in retry._judge.certain_failures:  # and so no group
+                step = retry._next_step(attempt, error, retry_after_of(error), left, retry._budget)
+            elif retry._judge.error(error) is Verdict.FAILURE:
+                asked = max_retry_after(each(error))
+                step = retry._next_step(attempt, error, asked, left, retry._budget)
             if isinstance(step, str):
-                return _run(retry, fn, args, kwargs, began, attempt).give_up(step, error, None)
+                state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                return state.give_up(step, error, None)
             if step:
                 clock.sleep(step)
                 if left_here() <= 0:
-                    run = _run(retry, fn, args, kwargs, began, attempt)
-                    return run.give_up("deadline", error, None)
+                    state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                    return state.give_up("deadline", error, None)
             attempt += 1
-            next(retry.retries.ticks)
+            next(retry._retries.increment)
             try:
                 result = fn(*args, **kwargs)
                 if type(result) is CoroutineType:
                     refuse_coroutine(fn, result)
-                next(retry.recovered.ticks)
+                next(retry._recovered.increment)
                 return result  # noqa: TRY300  # beside what it was got by
             except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
                 error = caught
@@ -115,7 +122,7 @@ def _again(  # noqa: PLR0917  # made flat
 
 
 async def _again_async(  # noqa: PLR0917  # made flat
-    retry: Retry,
+    retry: DecidingRetry,
     fn: AnyFunction,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -126,19 +133,25 @@ async def _again_async(  # noqa: PLR0917  # made flat
     attempt = 1
     try:
         while True:
-            step = retry.next_step(attempt, error)
+            left, step = math.inf if deadline_here() is None else left_here(), NOT_RETRYABLE
+            if type(error) in retry._judge.certain_failures:  # and so no group
+                step = retry._next_step(attempt, error, retry_after_of(error), left, retry._budget)
+            elif retry._judge.error(error) is Verdict.FAILURE:
+                asked = max_retry_after(each(error))
+                step = retry._next_step(attempt, error, asked, left, retry._budget)
             if isinstance(step, str):
-                return _run(retry, fn, args, kwargs, began, attempt).give_up(step, error, None)
-            if step or not attempt % OTHERS_TURN:
-                run = _run(retry, fn, args, kwargs, began, attempt)
-                await run.pause_async(step, error)
+                state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                return state.give_up(step, error, None)
+            if step or not attempt % YIELD_EVERY:
+                await pause(retry._name or KIND, step, error)
                 if left_here() <= 0:
-                    return run.give_up("deadline", error, None)
+                    state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                    return state.give_up("deadline", error, None)
             attempt += 1
-            next(retry.retries.ticks)
+            next(retry._retries.increment)
             try:
                 result = await fn(*args, **kwargs)
-                next(retry.recovered.ticks)
+                next(retry._recovered.increment)
                 return result  # noqa: TRY300  # beside what it was got by
             except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
                 error = caught
@@ -149,24 +162,10 @@ async def _again_async(  # noqa: PLR0917  # made flat
         del error
 
 
-def _run(  # noqa: PLR0917  # made flat
-    retry: Retry,
-    fn: AnyFunction,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    began: float,
-    attempt: int,
-) -> Run:
-    """For what is said in one place: how it gives up, and how it sleeps."""
-    run = Run(retry, fn, args, kwargs, began, retry.budget)
-    run.attempt = attempt
-    return run
-
-
-def _deposits(retry: Retry) -> BudgetCore:
+def _deposits(retry: DecidingRetry) -> BudgetCore:
     """Where its calls pay; without a budget, a bucket without end or bottom."""
-    if retry.budget is not None:
-        return retry.budget.core
-    core = BudgetCore(BudgetRule(0.0, 0.0, 1.0), 0.0)
+    if retry._budget is not None:
+        return retry._budget._core
+    core = BudgetCore(BudgetConfig(0.0, 0.0, 1.0), 0.0)
     core.present.since, core.present.until = -math.inf, math.inf
     return core

@@ -27,18 +27,18 @@ PATIENCE = 10.0  # seconds for which the simulation waits for the last calls
 
 
 @dataclass(frozen=True)
-class World:
+class Scenario:
     """The service and how it is used."""
 
     name: str
     shape: Shape
 
 
-WORLDS = (
-    World("8 workers", Shape()),
-    World("2 workers", Shape(workers=2)),
-    World("64 workers", Shape(workers=64)),
-    World("twice the spread", Shape(spread=1.0)),
+SCENARIOS = (
+    Scenario("8 workers", Shape()),
+    Scenario("2 workers", Shape(workers=2)),
+    Scenario("64 workers", Shape(workers=64)),
+    Scenario("twice the spread", Shape(spread=1.0)),
 )
 
 
@@ -57,7 +57,7 @@ class UserCall:
 class Run:
     """One outage under one contender."""
 
-    world: World
+    scenario: Scenario
     fault: Fault
     contender: str
     seed: int
@@ -67,7 +67,9 @@ class Run:
     executed: int
 
 
-def run(world: World, fault: Fault, contender: str, seed: int, total: float | None = None) -> Run:
+def run(
+    scenario: Scenario, fault: Fault, contender: str, seed: int, total: float | None = None
+) -> Run:
     """Play one outage."""
     if total is not None:
         fault = replace(fault, total=total)
@@ -80,10 +82,10 @@ def run(world: World, fault: Fault, contender: str, seed: int, total: float | No
     if contender.startswith("interlock"):
         importlib.import_module("tenacity")
     with virtual_time(seed=seed, fresh=True) as time, patched(time.reading):
-        play = _Play(world, fault, contender, seed)
+        play = _Play(scenario, fault, contender, seed)
         time.run(play.main)
     return Run(
-        world,
+        scenario,
         fault,
         contender,
         seed,
@@ -95,8 +97,8 @@ def run(world: World, fault: Fault, contender: str, seed: int, total: float | No
 
 
 class _Play:
-    def __init__(self, world: World, fault: Fault, contender: str, seed: int) -> None:
-        self.world, self.fault, self.seed = world, fault, seed
+    def __init__(self, scenario: Scenario, fault: Fault, contender: str, seed: int) -> None:
+        self.scenario, self.fault, self.seed = scenario, fault, seed
         self.make = CONTENDERS.get(contender) or HIDDEN[contender]
         self.calls: list[UserCall] = []
         self.out = 0
@@ -104,7 +106,7 @@ class _Play:
     async def main(self) -> None:
         self.loop = loop = asyncio.get_running_loop()
         self.start = loop.time()
-        fault, shape = self.fault, self.world.shape
+        fault, shape = self.fault, self.scenario.shape
         self.service = Service(shape, f"{self.seed}-service", loop)
         self.clients: list[Guarded] = [self.make(self.service, fault) for _ in range(CLIENTS)]
         random.seed(self.seed)  # the peers' jitter

@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable, Generator, Hashable
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from resilient._core.singleflight import FlightTable, Run
+from resilient._core.deadline import ALIVE
+from resilient._core.singleflight import Execution, FlightTable
 from resilient._policies.deadline.block import (
-    ALIVE,
     FIRED,
     OPEN,
+    READ_ONLY,
     Deadline,
     deadline_here,
     set_deadline_here,
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
 
     import trio
 
-running: ContextVar[tuple[Run, ...]] = ContextVar("resilient.flights", default=())
+running: ContextVar[tuple[Execution, ...]] = ContextVar("resilient.flights", default=())
 """The runs that this code is part of: it must not wait for them."""
 
 
-class Flight(Run):
+class SharedExecution(Execution):
     """A run with its outcome, and the limit that its function sees."""
 
     __slots__ = ("_read", "done", "error", "limit", "limits", "result", "trace")
@@ -52,9 +53,9 @@ class Flight(Run):
         self.trace: TracebackType | None = None
         self.limit: Deadline | None = None
 
-    def follow(self) -> None:
+    def _limit_moved(self) -> None:
         """A waiter's limit was moved: the run's is never before the latest of them."""
-        latest = max((limit.at_by(self._read) for limit in tuple(self.limits)), default=-math.inf)
+        latest = max((limit._at_by(self._read) for limit in tuple(self.limits)), default=-math.inf)
         if latest > self.until:
             self.until = latest
             self.extend()
@@ -63,20 +64,24 @@ class Flight(Run):
         """The deadline of the run, to be entered in its context; none if one waiter has none."""
         if self.until != math.inf:
             left = self.until - self._read()
-            self.limit = Deadline.bare(left, name) if bare else Deadline(left, name, None)
+            self.limit = (
+                Deadline._of_life(READ_ONLY, left, name) if bare else Deadline(left, name, None)
+            )
         return self.limit
 
     def extend(self) -> None:
         """A waiter has joined: let the limit follow."""
-        if self.limit is not None and self.limit.life is OPEN:
-            self.limit.move(self.until)
+        if self.limit is not None and self.limit._life is OPEN:
+            self.limit._move(self.until)
 
     @property
     def expired(self) -> bool:
         """Whether its limit is over: then it ends by itself, and nobody may join."""
         limit = self.limit
         return (
-            limit is not None and limit.life in ALIVE and (limit.life is FIRED or limit.left() <= 0)
+            limit is not None
+            and limit._life in ALIVE
+            and (limit._life is FIRED or limit._left() <= 0)
         )
 
     def finish(self, result: Any, error: BaseException | None) -> None:
@@ -105,7 +110,7 @@ class Waiting:
 
     __slots__ = ("_limit", "_run", "_within")
 
-    def __init__(self, run: Flight, limit: Deadline | None) -> None:
+    def __init__(self, run: SharedExecution, limit: Deadline | None) -> None:
         self._run, self._limit = run, limit
         self._within = running.get()[-1:]
 
@@ -114,7 +119,7 @@ class Waiting:
             run.awaits.add(self._run)
         if self._limit is not None:
             self._run.limits.append(self._limit)
-            self._limit.bequeath(self._run)
+            self._limit._subscribe(self._run)
 
     def __exit__(self, *_: object) -> None:
         for run in self._within:
@@ -123,10 +128,10 @@ class Waiting:
         if self._limit is not None:
             limits.remove(self._limit)
             if self._limit not in limits:
-                self._limit.disown(self._run)
+                self._limit._unsubscribe(self._run)
 
 
-class AsyncFlight(Flight, abc.ABC):
+class AsyncExecution(SharedExecution, abc.ABC):
     """A run in a task of its own."""
 
     __slots__ = ("_args", "_end", "_fn", "_kwargs", "name")
@@ -173,7 +178,7 @@ class AsyncFlight(Flight, abc.ABC):
                 self.finish(await self._fn(*self._args, **self._kwargs), None)
             else:
                 with limit:
-                    limit.move(self.until)
+                    limit._move(self.until)
                     result = await self._fn(*self._args, **self._kwargs)
                 self.finish(result, None)
         except BaseException as error:
@@ -221,13 +226,12 @@ def _pause() -> Generator[None, None, None]:
     yield
 
 
-class AsyncioFlight(AsyncFlight):
+class AsyncioExecution(AsyncExecution):
     """A run in an asyncio task."""
 
     __slots__ = ("_loop", "_task", "_waiters")
 
     def start(self) -> None:
-        """See `AsyncFlight.start`."""
         self._waiters: set[asyncio.Future[None]] = set()
         loop = loops.running_loop()
         assert loop is not None
@@ -237,11 +241,10 @@ class AsyncioFlight(AsyncFlight):
         self._task = loop.create_task(body, context=self.context())
 
     def must_raise(self, error: BaseException) -> bool:
-        """See `AsyncFlight.must_raise`: a cancellation is kept for those who wait."""
+        """See `AsyncExecution.must_raise`: a cancellation is kept for those who wait."""
         return not loops.is_cancellation(error) and super().must_raise(error)
 
     def waiter(self) -> asyncio.Future[None]:
-        """See `AsyncFlight.waiter`."""
         waiter = self._loop.create_future()
         if self.done:  # an eager task may have ended before anybody waits
             waiter.set_result(None)
@@ -250,11 +253,9 @@ class AsyncioFlight(AsyncFlight):
         return waiter
 
     def unwait(self, waiter: asyncio.Future[None]) -> None:
-        """See `AsyncFlight.unwait`."""
         self._waiters.discard(waiter)
 
     def wake(self) -> None:
-        """See `AsyncFlight.wake`."""
         for waiter in self._waiters:
             if not waiter.done():
                 try:  # noqa: SIM105  # suppress() costs more than what is in it
@@ -263,23 +264,20 @@ class AsyncioFlight(AsyncFlight):
                     pass  # the loop was closed by hand, and nobody will resume
 
     def cancel(self) -> None:
-        """See `AsyncFlight.cancel`."""
         if not self.expired and not self._loop.is_closed():  # then nobody would be told
             self._task.cancel()
 
     @property
     def doomed(self) -> bool:
-        """See `AsyncFlight.doomed`."""
         return self._task.cancelling() > 0 or (self.limit is not None and self.expired)
 
 
-class TrioFlight(AsyncFlight):
+class TrioExecution(AsyncExecution):
     """A run in a system task of trio."""
 
     __slots__ = ("_over", "_scope")
 
     def start(self) -> None:
-        """See `AsyncFlight.start`."""
         import trio  # noqa: PLC0415  # loaded already: we are inside it
 
         self._over = trio.Event()
@@ -293,33 +291,29 @@ class TrioFlight(AsyncFlight):
             await self.drive(primed=False)
 
     def must_raise(self, error: BaseException) -> bool:
-        """See `AsyncFlight.must_raise`: trio wants its cancellations back."""
+        """See `AsyncExecution.must_raise`: trio wants its cancellations back."""
         return loops.is_cancellation(error) or super().must_raise(error)
 
     def waiter(self) -> Awaitable[object]:
-        """See `AsyncFlight.waiter`."""
         return self._over.wait()
 
     def unwait(self, waiter: Any) -> None:
-        """See `AsyncFlight.unwait`: it may not have been awaited at all."""
+        """See `AsyncExecution.unwait`: it may not have been awaited at all."""
         waiter.close()
 
     def wake(self) -> None:
-        """See `AsyncFlight.wake`."""
         self._over.set()
 
     def cancel(self) -> None:
-        """See `AsyncFlight.cancel`."""
         if not self.expired:
             self._scope.cancel()
 
     @property
     def doomed(self) -> bool:
-        """See `AsyncFlight.doomed`."""
         return self.expired or self._scope.cancel_called
 
 
-class LoopTable(FlightTable[AsyncFlight]):
+class LoopTable(FlightTable[AsyncExecution]):
     """The runs of one asyncio loop, or of one run of trio; it dies with it."""
 
     __slots__ = ("_loop",)
@@ -376,7 +370,7 @@ def trio_table(owner: object, new: Callable[[LoopTable], None]) -> LoopTable:
     return table
 
 
-class ThreadFlight(Flight):
+class ThreadExecution(SharedExecution):
     """A run in the first caller's thread."""
 
     __slots__ = ("events",)
@@ -386,7 +380,7 @@ class ThreadFlight(Flight):
         self.events: list[threading.Event] = []
 
     def run(self, name: str, fn: Callable[[], Any]) -> Any:
-        """Run *fn* here, in a copy of the context and with the run's own deadline."""
+        """Execution *fn* here, in a copy of the context and with the run's own deadline."""
         return copy_context().run(self._inside, name, fn)
 
     def _inside(self, name: str, fn: Callable[[], Any]) -> Any:
@@ -395,5 +389,5 @@ class ThreadFlight(Flight):
         if (limit := self.open_limit(name, bare=True)) is None:
             return fn()
         with limit:
-            limit.move(self.until)
+            limit._move(self.until)
             return fn()

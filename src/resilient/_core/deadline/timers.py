@@ -3,9 +3,9 @@
 1. `push` has the loop's timer set where it must go off earlier (`arm`, which is the shell's);
    `due` takes out what the time has come for. Nothing here looks at a clock.
 2. A limit that never fires is the common case: taking out the last one pushed is
-   a `pop`, any other is marked dead and dropped when its turn comes.
-3. An entry is its row of the heap, ``[at, turn, item]``, and no object more. No two
-   turns are equal, so items are not compared.
+   a `pop`, any other is marked dead and dropped when it is met.
+3. An entry is its row of the heap, ``[at, sequence, item]``, and no object more. No two
+   sequence numbers are equal, so items are not compared.
 4. When most of the heap is dead it is built anew, so that it never holds more
    than twice the living ones (and a few).
 
@@ -31,11 +31,11 @@ Entry = list[Any]
 class TimerQueue(Generic[T]):
     """What is to happen when, earliest first; at one instant in the order of pushing."""
 
-    __slots__ = ("_dead", "_heap", "_turns", "armed_at")
+    __slots__ = ("_dead", "_heap", "_sequence", "armed_at")
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
-        self._turns = count()
+        self._sequence = count()
         self._dead = 0
         self.armed_at = math.inf  # when the loop's timer goes off
 
@@ -44,7 +44,7 @@ class TimerQueue(Generic[T]):
 
     def push(self, at: float, item: T) -> Entry:
         """Put *item* in; `arm` the loop's timer if *at* is before `armed_at`."""
-        heappush(self._heap, entry := [at, next(self._turns), item])
+        heappush(self._heap, entry := [at, next(self._sequence), item])
         if at < self.armed_at:
             self.arm(at)
         return entry

@@ -1,0 +1,173 @@
+"""How a breaker admits calls, and what it makes of their ends: the core under the shell's lock.
+
+What a call does without the lock is in `fast_path`, in `AdmittingBreaker._acquire_nowait` and in
+`AdmittingBreaker._reject_fast`. Everything else is a step of the core under the lock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import cast
+
+from resilient._core.breaker import BreakerCore, Moved, Permit, SharedRejection, Transition
+from resilient._core.matching import Verdict
+from resilient._policies.breaker.controls import Settings
+from resilient._policies.common.admission import AdmissionPolicy
+from resilient._policies.deadline.cause import cut_by
+from resilient._runtime import clock, notify, rng
+from resilient._runtime.decorate import AnyFunction, CoroutineReturned, refuse_coroutine
+from resilient._runtime.keying import hashable
+from resilient.errors import CircuitOpen, Rejected, new_error
+
+Ended = Permit | tuple[Permit, Verdict]
+"""A call that ended where the lock may be held: ignored, unless a verdict stands beside it."""
+
+
+class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
+    """The part of a breaker that admits calls and ends them."""
+
+    kind = "breaker"
+    _error = CircuitOpen
+    _checks_deadline = False
+
+    def __init__(self, name: str | None, settings: Settings) -> None:
+        self._settings, self._future = settings, settings.initial
+        self._rng = settings.cooldown._rng
+        slow = settings.config.slow
+        self._fast_below = math.inf if slow is None else slow
+        if settings.on_result is not None:
+            self._fast_below = -math.inf  # every result must be judged
+        self._hung_after = -math.inf if slow is None else slow
+        super().__init__(name, settings.key, settings.max_keys, retire=BreakerCore.retire)
+
+    def _new_state(self, key: Hashable) -> BreakerCore:
+        config = self._settings.config
+        return BreakerCore(config, clock.now(), self._draw(), self._future, key)
+
+    def _is_healthy(self, state: BreakerCore) -> bool:
+        return state.healthy(clock.now())
+
+    def _draw(self) -> float:
+        return rng.draw() if self._rng is None else self._rng.random()
+
+    # Admission.
+
+    def _acquire_nowait(self, key: Hashable) -> Permit:
+        """Admit one call, or raise; while the breaker of its key is closed, without the lock."""
+        try:
+            slot = None if key is None else self._states.slot(key)
+        except TypeError:
+            hashable(key)  # says it better
+            raise
+        if slot is not None:
+            state = slot.state
+            if (permit := state.shared_permit) is not None:
+                slot.used = next(self._states.uses)
+                next(state.calls.increment)
+                if not state.retired:
+                    return permit
+                with self._lock:
+                    state.void += 1
+        return cast("Permit", super()._acquire_nowait(key))
+
+    def _admit_to(self, state: BreakerCore, now: float, draw: float) -> Permit | Rejected:
+        answer, moves = state.admit(now, draw)
+        if notify.listening:
+            for moved in moves:
+                self._emit_move(state, moved)
+        if isinstance(answer, Permit):
+            return answer
+        return self._rejection(state, answer.reason, now, answer.retry_after, answer.why)
+
+    def _reject_fast(self, shared: SharedRejection, now: float) -> CircuitOpen:
+        """Count a rejection, and make its error, without the lock."""
+        next(shared.rejected)
+        left = (until := shared.until) - now
+        exact = left < shared.longest and now + left >= until  # else rounding, or no time ends it
+        retry_after = left if exact else shared.left(now)
+        return new_error(
+            CircuitOpen, self._name or "breaker", retry_after, shared.reason, shared.why
+        )
+
+    # How calls end.
+
+    def _returned(self, permit: Permit, result: object, lasted: float) -> None:
+        """End a call that returned."""
+        verdict = Verdict.IGNORED  # if the predicate is interrupted
+        try:
+            verdict = self._settings.verdict(result)
+        finally:
+            self._settle(permit, verdict, lasted)
+
+    def _raised(self, permit: Permit, error: BaseException, began: float) -> None:
+        """End a call that raised; *began* matters where slow calls are watched for."""
+        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
+            self._end(permit)
+            return
+        lasted = clock.now() - began
+        verdict = Verdict.IGNORED  # cancelled, or a predicate is interrupted
+        try:
+            if isinstance(error, Exception):
+                verdict = self._settings.judge.error(error)
+            elif lasted > self._hung_after and cut_by(error) is not None:
+                verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
+        finally:
+            self._settle(permit, verdict, lasted)
+
+    def _settle(self, permit: Permit, verdict: Verdict, lasted: float) -> None:
+        draw = rng.draw() if self._rng is None else self._rng.random()
+
+        def step(now: float) -> None:
+            moved = permit.core.settle(permit, verdict, now, draw, lasted)
+            if moved is not None and notify.listening:
+                self._emit_move(permit.core, moved)
+
+        self._locked(step)
+
+    def _release(self, ticket: Ended, now: float) -> None:
+        permit, verdict = ticket if isinstance(ticket, tuple) else (ticket, Verdict.IGNORED)
+        moved = permit.core.settle(permit, verdict, now, self._draw())
+        if moved is not None and notify.listening:
+            self._emit_move(permit.core, moved)
+
+    def _finish_call(
+        self,
+        ticket: Permit,
+        began: float,
+        error: BaseException | None,
+        outcome_override: str | None,
+    ) -> None:
+        if outcome_override is not None:
+            verdict = Verdict.FAILURE if outcome_override == "fail" else Verdict.IGNORED
+        elif error is not None:
+            self._raised(ticket, error, began)
+            return
+        else:
+            verdict = Verdict.SUCCESS
+        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
+            self._end((ticket, verdict))
+        else:
+            self._settle(ticket, verdict, clock.now() - began)
+
+    def _refuse_coroutine(self, fn: AnyFunction, permit: Permit, result: object) -> None:
+        """End a call whose sync function returned a coroutine, and say what to write."""
+        try:
+            refuse_coroutine(fn, result)
+        except CoroutineReturned as error:
+            self._raised(permit, error, 0.0)
+            raise
+
+    def _emit_move(self, core: BreakerCore, moved: Moved) -> None:
+        reason = moved.why.watch
+        if isinstance(moved, Transition):
+            self._emit(
+                "StateChanged",
+                at=moved.at,
+                key=core.key,
+                old=moved.old,
+                new=moved.new,
+                reason=reason,
+            )
+        else:
+            self._emit("WouldHaveOpened", at=moved.at, key=core.key, reason=reason)

@@ -1,0 +1,121 @@
+"""A cache's entries with all that a run of it needs: the rule, the lock, chance and totals."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from resilient._core.cache import CacheConfig, CacheCore, Entry, Fetching
+from resilient._core.counter import Counter
+from resilient._policies.cache.invalidation import Invalidation
+from resilient._policies.singleflight import SingleFlight
+from resilient._runtime import clock, notify, rng
+from resilient._runtime.keying import Key
+
+TOTALS: Final = (
+    "hits", "misses", "negative_hits", "stale_served", "refreshes", "refresh_failed",
+    "refused",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a cache, checked by its factory."""
+
+    config: CacheConfig
+    negative: Callable[[Any], object] | None
+    exists: Callable[[Any], object] | None
+    invalidation: Invalidation | None
+    key: Key | None
+    rng: random.Random | None
+
+
+class CacheStore:
+    """What a cache keeps, and how its runs change it."""
+
+    def __init__(self, settings: Settings, lock: threading.Lock, flight: SingleFlight) -> None:
+        self._settings, self._lock, self.flight = settings, lock, flight
+        self.core = CacheCore(settings.config)
+        self.counters = {total: Counter() for total in TOTALS}
+        self.generation = 0  # how often it was reset
+        self._complained = False
+
+    def begin(self, key: Hashable) -> Fetching:
+        """Begin a run; its result may be kept unless *key* is dropped meanwhile."""
+        with self._lock:
+            fetching = self.core.begin(key)
+        self.core.evicted.clear()
+        return fetching
+
+    def keep(self, key: Hashable, result: Any, fetching: Fetching) -> None:
+        """Keep the *result* of a run, unless the key was dropped meanwhile."""
+        entry = Entry(result, negative=self._is_negative(result))
+        own = self._settings.rng
+        draw = rng.draw() if own is None else own.random()
+        with self._lock:
+            if fetching.wanted:
+                self.core.keep(key, entry, clock.now(), draw)
+        self.core.evicted.clear()
+
+    def drop(self, key: Hashable) -> None:
+        """Forget *key*, and let nobody join a run that began before."""
+        with self._lock:
+            self.core.drop(key)
+        self.flight.forget(key)
+        self.core.evicted.clear()
+
+    def clear(self) -> None:
+        """Forget every key."""
+        with self._lock:
+            self.core.clear()
+        self.flight._forget_all()
+        self.core.evicted.clear()
+
+    def claim_refresh(self, key: Hashable, entry: Entry, now: float) -> bool:
+        """Whether the caller is to refresh *entry*: its time has come, and nobody else does."""
+        if entry.refreshing or entry.negative:
+            return False
+        with self._lock:
+            claimed = self.core.claim_refresh(key, entry, now)
+        if claimed:
+            next(self.counters["refreshes"].increment)
+        return claimed
+
+    def refreshed(self, entry: Entry, generation: int, *, failed: bool) -> None:
+        """The refresh of *entry* is over. Takes no lock: the collector may be anywhere."""
+        if failed and generation == self.generation:
+            next(self.counters["refresh_failed"].increment)
+        self.core.refresh_over(entry, clock.now(), failed=failed)
+
+    def known_missing(self, key: Hashable, argument: Callable[[], Any]) -> bool:
+        """Whether there is surely nothing under *key*, or the *argument*, by ``exists``."""
+        exists = self._settings.exists
+        assert exists is not None
+        try:
+            if exists(key if self._settings.key is not None else argument()):
+                return False
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            self._complain(exists, fault)
+            return False
+        next(self.counters["refused"].increment)
+        return True
+
+    def _is_negative(self, result: Any) -> bool:
+        if self._settings.config.negative_ttl is None:
+            return False
+        asked = self._settings.negative
+        if asked is None:
+            return result is None
+        try:
+            return bool(asked(result))
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            self._complain(asked, fault)
+            return False
+
+    def _complain(self, predicate: object, fault: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            notify.log_predicate_error(predicate, fault)

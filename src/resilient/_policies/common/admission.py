@@ -1,0 +1,293 @@
+"""The admission shell: policies whose calls have a beginning and an end.
+
+Nobody else writes lock, settle, wake, deliver by hand: `AdmissionPolicy._locked` runs a step under
+the lock, and does the rest around it.
+
+A call ends by `AdmissionPolicy._end`, from wherever it may be, the garbage collector included,
+which may come while this very thread holds the lock. So `_end` only notes what is over, and leaves
+the rest to the holder of the lock, if there is one: whoever gives the lock up looks once more.
+Nothing is left over, and nobody waits.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Hashable
+from operator import methodcaller
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from resilient._core.counter import Counter
+from resilient._policies.common.calls import Blocks, Call
+from resilient._policies.common.keyed import KeyedState, OfKey, Totals
+from resilient._policies.common.policy import PolicyBase
+from resilient._policies.deadline.ambient import check_deadline
+from resilient._policies.deadline.block import deadline_here
+from resilient._runtime import clock, notify
+from resilient._runtime.decorate import AnyFunction
+from resilient._runtime.keying import Key, KeyOf
+from resilient.errors import Rejected, new_error
+
+T = TypeVar("T")
+BLOCK = "admit(), or `with policy.of(key):`"
+ASYNC_BLOCK = "admit(), or `async with policy.of(key):`"
+
+
+class State(Protocol):
+    """The state of a policy, or of one key of it."""
+
+    key: Hashable
+    calls: Counter
+
+    def idle(self) -> bool: ...
+    def totals(self) -> Totals: ...
+
+
+S = TypeVar("S", bound=State)
+
+
+class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
+    """A policy whose calls have a beginning and an end; its shell is in its subclass.
+
+    A subclass sets its own attributes first: `__init__` makes the states and lists the policy.
+    """
+
+    _error: ClassVar[type[Rejected]]
+    """What a rejected call raises."""
+    _checks_deadline: ClassVar[bool] = True
+    """Whether a call that has no time left is refused: `DeadlineExceeded`, not started (D5)."""
+    _usual_priority: float = 0.0
+    """That of a call without arguments."""
+
+    def __init__(
+        self,
+        name: str | None,
+        key: Key | None,
+        max_keys: int,
+        *,
+        retire: Callable[[S], bool] | None = None,
+    ) -> None:
+        super().__init__(name)
+        self._ended: list[Any] = []
+        self._woken: list[Any] = []
+        self._states: KeyedState[S] = KeyedState(
+            self._new_state,
+            key,
+            max_keys,
+            idle=methodcaller("idle"),
+            healthy=self._is_healthy,
+            retire=retire,
+            totals=methodcaller("totals"),
+        )
+        self._register()
+
+    # What a subclass says. All but the wrappers run under the lock.
+
+    @abc.abstractmethod
+    def _new_state(self, key: Hashable) -> S:
+        """Return a state for *key*, ``None`` for the only one."""
+
+    @abc.abstractmethod
+    def _admit_to(self, state: S, now: float, draw: float) -> Any:
+        """Take a place for one call without a wait: return its ticket, or a `Rejected`."""
+
+    def _draw(self) -> float:
+        """Draw from [0, 1) for one call, outside the lock: an ``rng`` may be code of the user's."""
+        return 0.0
+
+    @abc.abstractmethod
+    def _release(self, ticket: Any, now: float) -> None:
+        """Settle a call that is over."""
+
+    def _is_healthy(self, state: S) -> bool:  # noqa: ARG002  # for those who know better
+        """Whether a new state would not differ from *state*, which is idle."""
+        return True
+
+    @abc.abstractmethod
+    def _stats_of(self, states: list[S], totals: Totals) -> Any:
+        """Return a snapshot of *states*; *totals* are theirs and those of evicted keys."""
+
+    @abc.abstractmethod
+    def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        """Return a bare wrapper for a sync function whose key is what *find* says."""
+
+    @abc.abstractmethod
+    def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        """Return a bare wrapper for an async function whose key is what *find* says."""
+
+    # The lock.
+
+    def _locked(
+        self, step: Callable[[float], T | Rejected], *, place: Callable[[T], Any] | None = None
+    ) -> T:
+        """Run *step* under the lock. Settle ended calls before it; wake and deliver after it.
+
+        A `Rejected` that *step* returns is raised, outside the lock. *place* says what a step has
+        taken: if a listener is interrupted, the call will not be made, and it is given back.
+        """
+        try:
+            with self._lock:
+                result = step(self._settled_now())
+        except BaseException:
+            self._wake_and_deliver()
+            raise
+        try:
+            self._wake_and_deliver()
+        except BaseException:
+            taken = None if place is None or isinstance(result, Rejected) else place(result)
+            if taken is not None:
+                self._ended.append(taken)
+            raise
+        if isinstance(result, Rejected):
+            try:
+                raise result
+            finally:
+                del result  # or it would keep itself alive by its traceback
+        return result
+
+    def _settled_now(self) -> float:
+        """Settle the calls that ended, and read the clock. Under the lock.
+
+        A reading under the lock is never out of order.
+        """
+        now = clock.now()
+        while self._ended:
+            self._release(self._ended.pop(0), now)
+        return now
+
+    def _wake_and_deliver(self) -> None:
+        """Outside the lock: settle what ended meanwhile, wake whoever was served, tell events.
+
+        And release evicted keys: their end may be code of the user's.
+        """
+        while self._ended and self._lock.acquire(blocking=False):
+            try:
+                self._settled_now()
+            finally:
+                self._lock.release()
+        while self._woken:
+            try:
+                waiter = self._woken.pop(0)
+            except IndexError:  # another thread was quicker
+                break
+            if waiter.given and waiter.lost():
+                self._end(waiter)  # what it was given is for whoever is behind it
+            else:
+                waiter.wake()
+        if self._states.evicted:
+            self._states.release_evicted()
+        if self._outbox.pending:
+            self._outbox.deliver()
+
+    def _end(self, ticket: Any) -> None:
+        """End a call, or give up a place. From anywhere: see the head of this file."""
+        self._ended.append(ticket)
+        if not self._lock.locked():
+            self._wake_and_deliver()
+
+    # Single calls and blocks.
+
+    def admit(self) -> Call:
+        """Take a place for one call, in your own hands. Never waits.
+
+        Raises:
+            Rejected: of the policy's own type; there is no place now.
+            TypeError: the policy is keyed; write ``.of(key).admit()``.
+        """
+        self._states.refuse_keyed(self, BLOCK)
+        return self._admit_of(None)
+
+    def _admit_of(self, key: Hashable) -> Call:
+        return Call(self, self._acquire_nowait(key), clock.now())
+
+    def _acquire_nowait(self, key: Hashable) -> Any:
+        """Take a place for one call without a wait; returns its ticket."""
+        if self._checks_deadline and deadline_here() is not None:
+            check_deadline(self.name, clock.now())
+        draw = self._draw()
+        return self._locked(
+            lambda now: self._admit_to(self._states.find(key), now, draw),
+            place=lambda ticket: ticket,
+        )
+
+    def _block_of(self, key: Hashable) -> Call:
+        """Open a ``with`` block of *key*, as a decorated sync call begins."""
+        return self._admit_of(key)
+
+    async def _block_of_async(self, key: Hashable) -> Call:
+        """Open an ``async with`` block of *key*, as a decorated async call begins."""
+        return self._admit_of(key)
+
+    def _open_block(self) -> Call:
+        self._states.refuse_keyed(self, BLOCK)
+        return self._block_of(None)
+
+    async def _open_block_async(self) -> Call:
+        self._states.refuse_keyed(self, ASYNC_BLOCK)
+        return await self._block_of_async(None)
+
+    def _finish_call(
+        self,
+        ticket: Any,
+        began: float,  # noqa: ARG002  # a place that is given back tells nothing
+        error: BaseException | None,  # noqa: ARG002  # the same
+        outcome_override: str | None,  # noqa: ARG002  # the same
+    ) -> None:
+        self._end(ticket)
+
+    def _call_collected(self, ticket: Any) -> None:
+        self._end(ticket)
+
+    def _rejection(
+        self, state: S, reason: str, now: float, retry_after: float | None, why: object
+    ) -> Rejected:
+        """Make the error of a rejected call, and emit the event. Under the lock."""
+        if notify.listening:
+            self._emit(
+                "CallRejected", at=now, key=state.key, reason=reason, retry_after=retry_after
+            )
+        return new_error(self._error, self.name, retry_after, reason, why)
+
+    # Keys.
+
+    def of(self, key: Hashable) -> OfKey[Any, Any]:
+        """The handle of one *key*, with the policy's own interface.
+
+        It looks the state up at each use, and makes none before the first call.
+
+        Raises:
+            TypeError: the policy has no ``key=``, or *key* can't be hashed.
+        """
+        return OfKey(self, self._states.checked(self, key))
+
+    def keys(self) -> list[Hashable]:
+        """The keys that are kept; none if the policy is not keyed."""
+        return self._states.keys()
+
+    # The policy.
+
+    def stats(self) -> Any:
+        """A snapshot: the sums over all keys, also of those that were evicted."""
+        return self._locked(lambda _now: self._stats_of(self._states.all(), self._states.totals()))
+
+    def _stats_of_key(self, key: Hashable) -> Any:
+        """Return a snapshot of one key; of a key without a call one that counts nothing."""
+
+        def step(_now: float) -> Any:
+            state = self._states.peek(key) or self._new_state(key)
+            return self._stats_of([state], self._states.totals_of(state))
+
+        return self._locked(step)
+
+    def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
+        return self._wrapper(fn, self._states.finder(fn))
+
+    def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
+        return self._wrapper_async(fn, self._states.finder(fn))
+
+    def _reset(self) -> None:
+        """See `PolicyBase._reset`: calls under way end where they began."""
+        self._locked(lambda _now: self._states.restart())
+
+    def _fork_done(self) -> None:
+        """See `PolicyBase._fork_done`: calls may have ended meanwhile."""
+        self._wake_and_deliver()

@@ -1,0 +1,160 @@
+"""Admission with a queue: callers that find no place wait for one."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Hashable, Sized
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from resilient._core.counter import Counter
+from resilient._policies.common.admission import AdmissionPolicy, State
+from resilient._policies.common.calls import Call
+from resilient._policies.common.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop
+from resilient._policies.deadline.ambient import check_deadline
+from resilient._policies.deadline.block import Deadline, deadline_here
+from resilient._policies.deadline.waits import wait_here
+from resilient._runtime import clock
+from resilient.errors import Rejected
+
+
+class QueueState(State, Protocol):
+    """A state at which callers may wait, ``max_queue`` of them."""
+
+    rejected: Counter
+
+    @property
+    def max_queue(self) -> float: ...
+    @property
+    def queue(self) -> Sized: ...
+
+
+Q = TypeVar("Q", bound=QueueState)
+
+
+class QueueingPolicy(AdmissionPolicy[Q]):
+    """An admission policy in whose queue callers wait, at most ``max_wait`` seconds."""
+
+    _reason: ClassVar[str]
+    """Why a call is rejected that finds neither a place nor one in the queue."""
+    _max_wait: float = math.inf
+
+    # What a subclass says. All of it runs under the lock.
+
+    @abc.abstractmethod
+    def _try_acquire(self, state: Q, priority: float, now: float) -> Any:
+        """Take a place for one call: return its ticket, ``None`` if there is no place."""
+
+    def _arrive(self, waiter: Sleeper, now: float, *, patient: bool) -> float | Rejected:
+        """Take a place, or one in the queue, and return how long to wait at most.
+
+        A waiter that is not *patient* does not queue.
+        """
+        state = waiter.state
+        if state.arrive(waiter, now, patient=patient):
+            return self._max_wait
+        would_block = not patient and len(state.queue) < state.max_queue
+        return self._reject(state, "would_block" if would_block else self._reason, now)
+
+    def _ask_again(self, waiter: Sleeper, now: float, *, over: bool) -> float | Rejected:  # noqa: ARG002  # for those who know better
+        """Look for *waiter*, which goes on without a place, or whose wait is *over*."""
+        return self._reject(waiter.state, "shed" if waiter.shed else "max_wait", now)
+
+    @abc.abstractmethod
+    def _explain(self, state: Q) -> str:
+        """Say for people why *state* rejects."""
+
+    @abc.abstractmethod
+    def _ticket(self, waiter: Sleeper) -> Any:
+        """Count the call that *waiter* has waited for, and return its ticket. Outside the lock."""
+
+    def _wait(self, waiter: ThreadSleeper, seconds: float, limit: Deadline | None) -> bool:
+        """Let a thread wait; whether *seconds* are over."""
+        return waiter.wait(seconds, limit, self.name)
+
+    # Twins.
+
+    def _acquire_sync(self, key: Hashable, priority: float) -> Any:
+        """Take a place for a sync call, if need be after a wait; returns its ticket."""
+        limit = None
+        if deadline_here() is not None:
+            limit = check_deadline(self.name, clock.now())
+        if (ticket := self._acquire_at_once(key, priority)) is not None:
+            return ticket
+        waiter = ThreadSleeper(priority)
+        seconds = self._join(key, waiter, patient=not on_loop())
+        try:
+            while not waiter.given:
+                over = self._wait(waiter, seconds, limit)
+                seconds = self._look_again(waiter, over=over)
+        except BaseException:
+            self._end(waiter)
+            raise
+        return self._ticket(waiter)
+
+    async def _acquire(self, key: Hashable, priority: float) -> Any:
+        """`_acquire_sync` for an async call."""
+        if deadline_here() is not None:
+            check_deadline(self.name, clock.now())
+        if (ticket := self._acquire_at_once(key, priority)) is not None:
+            return ticket
+        waiter = async_sleeper(priority)
+        seconds = self._join(key, waiter, patient=True)
+        try:
+            while not waiter.given:
+                over = await wait_here(self.name, None, waiter.wait, seconds)
+                seconds = self._look_again(waiter, over=over)
+        except BaseException:
+            self._end(waiter)
+            raise
+        return self._ticket(waiter)
+
+    def _acquire_at_once(self, key: Hashable, priority: float) -> Any:
+        """Take a place without a wait; ``None`` if there is none, but a queue."""
+
+        def step(now: float) -> Any:
+            state = self._states.find(key)
+            ticket = self._try_acquire(state, priority, now)
+            if ticket is not None:
+                next(state.calls.increment)  # under the lock: afterwards its key may be evicted
+            elif not state.max_queue:
+                return self._reject(state, self._reason, now)
+            return ticket
+
+        return self._locked(step, place=lambda ticket: ticket)
+
+    def _join(self, key: Hashable, waiter: Sleeper, *, patient: bool) -> float:
+        def step(now: float) -> float | Rejected:
+            waiter.state = self._states.find(key)
+            return self._arrive(waiter, now, patient=patient)
+
+        return self._locked(step, place=lambda _: waiter)
+
+    def _look_again(self, waiter: Sleeper, *, over: bool) -> float:
+        def step(now: float) -> float | Rejected:
+            return 0.0 if waiter.given else self._ask_again(waiter, now, over=over)
+
+        return self._locked(step)
+
+    # Admission.
+
+    def _admit_to(self, state: Q, now: float, draw: float) -> Any:  # noqa: ARG002  # no chance in it
+        ticket = self._try_acquire(state, self._usual_priority, now)
+        if ticket is None:
+            return self._reject(state, self._reason, now)
+        next(state.calls.increment)
+        return ticket
+
+    def _reject(self, state: Q, reason: str, now: float) -> Rejected:
+        next(state.rejected.increment)
+        return self._rejection(state, reason, now, None, self._explain(state))
+
+    def _block_of(self, key: Hashable) -> Call:
+        return Call(self, self._acquire_sync(key, self._usual_priority), clock.now())
+
+    async def _block_of_async(self, key: Hashable) -> Call:
+        return Call(self, await self._acquire(key, self._usual_priority), clock.now())
+
+    def _forked(self) -> None:
+        """See `PolicyBase._forked`: the threads that held the places, and waited, are not here."""
+        self._states.restart(keep_totals=True)

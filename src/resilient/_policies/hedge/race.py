@@ -1,0 +1,187 @@
+"""The race of one call: its tasks, and who has won. What they come to is decided in the core."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from resilient._core.hedge import Race
+from resilient._core.matching import Judge, each
+from resilient._runtime import clock, loops
+from resilient._runtime.decorate import AnyFunction
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from anyio import Event
+    from anyio.abc import TaskGroup
+
+
+class Hedging(Protocol):
+    """The policy as its races see it; see `Hedge`."""
+
+    _judge: Judge
+
+    def _after(self) -> float | None: ...
+    def _may_launch(self) -> bool: ...
+    def _launched(self, attempt: int, waited: float) -> None: ...
+    def _succeeded(self, attempt: int, lasted: float) -> None: ...
+    def _drop(self, result: Any) -> None: ...
+
+
+class HedgedCall:
+    """One call: the tasks of its attempts."""
+
+    _news: Event
+    _group: TaskGroup
+
+    def __init__(
+        self,
+        policy: Hedging,
+        max_hedges: int,
+        fn: AnyFunction,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._policy, self._fn, self._args, self._kwargs = policy, fn, args, kwargs
+        self._race = Race(max_hedges)
+        self._stopped = False
+        self._tasks: set[asyncio.Task[Any]] = set()  # of attempts, on asyncio
+        self._began = clock.now()
+
+    async def run(self) -> Any:
+        """Let the attempts run, and hand over what came of it."""
+        from anyio import create_task_group  # noqa: PLC0415  # most programs never hedge
+
+        race = self._race
+        try:
+            async with create_task_group() as self._group:
+                await self._guide()
+        except BaseException:  # the caller is cancelled while the losers end
+            self._drop()
+            if race.has_exit:
+                self._raise()
+            raise
+        if race.has_won:
+            return race.take_results()[0]
+        self._drop()
+        self._raise()
+
+    def _raise(self) -> NoReturn:
+        raise self._race.take_error()
+
+    def _drop(self) -> None:
+        """Discard the winner's result, which nobody wants any more."""
+        for result in self._race.take_results():
+            self._policy._drop(result)
+
+    async def _guide(self) -> None:
+        """Launch attempts until the call is decided, and cancel those that still run.
+
+        A cancellation is kept until they have ended: let out at once, it would make the group
+        cancel this task as well, and then a breaker inside could not tell that one of our own
+        limits cancels it, which it must count as a failure (B9).
+        """
+        try:
+            self._launch()
+            await self._watch()
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # raised when the group has ended
+            if loops.is_cancellation(error):
+                self._race.cancel_by(error)
+            else:
+                self._raised_at_last(error)  # a listener's exit
+        self._race.over = True
+        self._stop()
+
+    def _stop(self) -> None:
+        """Cancel the attempts, on asyncio as asyncio does: once, so that they can clean up."""
+        if self._is_cancelled():
+            return  # the scope around the caller is around them, too
+        self._stopped = True
+        if _asyncio_task() is None:
+            self._group.cancel_scope.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _watch(self) -> None:
+        """Return when the call is decided."""
+        from anyio import Event, move_on_after  # noqa: PLC0415  # see above
+
+        race = self._race
+        after = self._policy._after()
+        due = math.inf if after is None else after
+        while True:
+            self._news = Event()
+            with move_on_after(due) as patience:
+                await self._news.wait()
+            if race.over:
+                return
+            owed = race.owed()
+            if after is not None and owed:  # perhaps two in the same tick
+                while owed and self._beside():
+                    owed -= 1
+            elif patience.cancelled_caught and not self._beside():
+                due = math.inf  # what is refused once is not asked for again
+            if race.is_decided:
+                return
+
+    def _beside(self) -> bool:
+        """Launch another attempt, if there may be one."""
+        if not self._race.may_launch or not self._policy._may_launch():
+            return False
+        self._launch()
+        self._policy._launched(self._race.launched, clock.now() - self._began)
+        return True
+
+    def _launch(self) -> None:
+        self._group.start_soon(self._attempt, self._race.launch())
+
+    async def _attempt(self, number: int) -> None:
+        """Make one; raises nothing, which would come out of the group in a group."""
+        if (task := _asyncio_task()) is not None:
+            self._tasks.add(task)
+        try:
+            if not self._race.over:  # else it comes too late to begin
+                await self._make(number)
+        except BaseException as error:  # noqa: BLE001  # the caller gets it
+            self._raised_at_last(error)
+        finally:
+            self._race.ended()
+            if task is not None:
+                self._tasks.discard(task)
+            self._news.set()
+
+    async def _make(self, number: int) -> None:
+        try:
+            result = await self._fn(*self._args, **self._kwargs)
+        except Exception as error:  # noqa: BLE001  # judged; the caller gets it
+            self._race.raised(number, error, self._policy._judge.error(error))
+        else:
+            if self._race.returned(number, result):
+                self._policy._succeeded(number, clock.now() - self._began)
+            else:
+                self._policy._drop(result)
+
+    def _raised_at_last(self, error: BaseException) -> None:
+        """*error* is no `Exception`: an exit, or a cancellation."""
+        if any(_is_exit(one) for one in each(error)):
+            self._race.exit_by(error)
+        elif not self._is_cancelled():  # it has cancelled itself
+            self._race.end_by(error)
+
+    def _is_cancelled(self) -> bool:
+        """Whether the attempts are cancelled from outside: the caller will see it itself."""
+        from anyio import current_effective_deadline  # noqa: PLC0415  # see above
+
+        return self._stopped or current_effective_deadline() == -math.inf
+
+
+def _asyncio_task() -> asyncio.Task[Any] | None:
+    loop = loops.running_loop()
+    return None if loop is None else loops.current_task(loop)
+
+
+def _is_exit(error: BaseException) -> bool:
+    return not isinstance(error, Exception) and not loops.is_cancellation(error)

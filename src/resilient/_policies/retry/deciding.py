@@ -1,0 +1,220 @@
+"""What a retry decides after an attempt, asked by all its forms.
+
+`fast_path` asks it for plain functions, `state` for everything else, `attempts` for loops. They
+share one decision, `DecidingRetry._next_step`, and each has its own way to run and to wait.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from resilient._core.counter import Counter
+from resilient._core.matching import Judge, Verdict
+from resilient._core.retry import REASONS, Reason, reason_to_stop
+from resilient._policies.common.policy import PolicyBase
+from resilient._policies.deadline.ambient import check_deadline
+from resilient._policies.deadline.block import deadline_here
+from resilient._policies.retry.budget import RetryBudget
+from resilient._policies.retry.strategies import TenacityView, WaitRule, ask_async
+from resilient._runtime import notify
+from resilient._runtime.decorate import CoroutineReturned
+from resilient._runtime.keying import Key
+from resilient.errors import DeadlineExceeded, Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a retry, checked by its factory."""
+
+    attempts: int | None
+    judge: Judge
+    strategy: Callable[[Any], Any] | None
+    strategy_is_async: bool
+    wait: WaitRule | None
+    stateful_wait: Callable[[Any], float] | None
+    stop: Callable[[Any], bool] | None
+    asked_wait: object
+    asked_stop: object
+    within: float
+    budget: RetryBudget | None
+    on_result: Callable[[Any], object] | None
+    key: Key | None
+
+
+KIND: Final = "retry"
+
+
+class DecidingRetry(PolicyBase):
+    """The part of a retry that decides and counts."""
+
+    kind = KIND
+
+    def __init__(self, name: str | None, settings: Settings) -> None:
+        super().__init__(name)
+        self._settings, self._judge, self._wait = settings, settings.judge, settings.wait
+        self._budget, self._max_attempts = settings.budget, settings.attempts
+        self._calls, self._retries, self._recovered = Counter(), Counter(), Counter()
+        self._complained = False
+        self._gave_up_by: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+
+    def _begin(self, began: float, budget: RetryBudget | None) -> None:
+        """Count one more call: refuse it if no time is left, and let it pay into its budget."""
+        if deadline_here() is not None:
+            check_deadline(self.name, began)
+        next(self._calls.increment)
+        if budget is not None:
+            budget._core.deposit(began)
+
+    # Whether an outcome may be followed by another attempt.
+
+    def _retryable(self, error: Exception | None, result: Any, view: TenacityView | None) -> bool:
+        settings = self._settings
+        if settings.strategy is None:
+            if error is not None:
+                return self._judge.error(error) is Verdict.FAILURE
+            return self._unwanted(result)
+        if is_final(error):
+            return False
+        assert view is not None
+        try:
+            wanted = bool(settings.strategy(view.show(error, result)))
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            return self._strategy_failed(settings.strategy, fault)
+        return wanted or (error is None and self._unwanted(result))
+
+    async def _retryable_async(
+        self, error: Exception | None, result: Any, view: TenacityView | None
+    ) -> bool:
+        settings = self._settings
+        if not settings.strategy_is_async:
+            return self._retryable(error, result, view)
+        if is_final(error):
+            return False
+        assert view is not None
+        assert settings.strategy is not None
+        try:
+            wanted = await ask_async(settings.strategy, view.show(error, result))
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            return self._strategy_failed(settings.strategy, fault)
+        return wanted or (error is None and self._unwanted(result))
+
+    def _unwanted(self, result: Any) -> bool:
+        asked = self._settings.on_result
+        return asked is not None and self._judge.result(asked, result) is Verdict.FAILURE
+
+    # What follows.
+
+    def _next_step(  # noqa: PLR0917  # by position: on the path of every failure
+        self,
+        attempt: int,
+        error: Exception | None,
+        at_least: float,
+        left: float,
+        budget: RetryBudget | None,
+        result: Any = None,
+        view: TenacityView | None = None,
+    ) -> float | Reason:
+        """Decide what follows a retryable *attempt*: seconds to wait, or the reason to stop.
+
+        The error asks for *at_least* so many seconds; *left* remains of the deadline. If another
+        attempt follows, *budget* has paid for it.
+        """
+        stopped = False
+        try:
+            if view is None:
+                wait = self._wait(attempt, error)  # type: ignore[misc]  # no stateful one here
+                if at_least > wait:  # noqa: PLR1730  # max() costs two attribute look-ups
+                    wait = at_least
+            else:
+                wait, stopped = self._ask_tenacity(attempt, error, at_least, result, view)
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            asked = self._settings.asked_wait, self._settings.asked_stop
+            self._strategy_failed(asked[0] if asked[1] is None else asked, fault)
+            return "stop"
+        attempts = self._max_attempts
+        if stopped or left <= wait or (attempts is not None and attempt >= attempts):
+            reason = reason_to_stop(attempt, attempts, stopped, wait, left)
+            assert reason is not None
+            return reason
+        if budget is not None and not budget.withdraw():
+            return "budget"
+        if notify.listening:
+            self._emit("RetryScheduled", attempt=attempt, wait=wait, error=error)
+            self._outbox.deliver()
+        return wait
+
+    def _ask_tenacity(
+        self,
+        attempt: int,
+        error: Exception | None,
+        at_least: float,
+        result: Any,
+        view: TenacityView,
+    ) -> tuple[float, bool]:
+        """Seconds to wait, and whether to stop, where a strategy of tenacity's is asked."""
+        settings = self._settings
+        if self._wait is not None:
+            wait = self._wait(attempt, error)
+        else:
+            assert settings.stateful_wait is not None
+            wait = settings.stateful_wait(view.show(error, result))
+        wait = max(wait, at_least)
+        if settings.stop is None:
+            return wait, False
+        state = view.show(error, result)
+        state.upcoming_sleep = wait
+        return wait, settings.stop(state)
+
+    def _strategy_failed(self, strategy: object, fault: Exception) -> bool:
+        """Say once in the log that a strategy raised: false, since it asks for no other attempt."""
+        if not self._complained:
+            self._complained = True
+            notify.log_predicate_error(strategy, fault)
+        return False
+
+    def _gave_up(self, reason: Reason, attempts: int, error: BaseException | None) -> None:
+        """Count, and tell, that no more is tried."""
+        with self._lock:
+            self._gave_up_by[reason] += 1
+        if notify.listening and reason != "not_retryable":
+            self._emit("RetryGaveUp", reason=reason, attempts=attempts, error=error)
+            self._outbox.deliver()
+
+    def _asks_tenacity(self) -> bool:
+        """Whether it has a strategy of tenacity's, which must be shown the state of a call."""
+        settings = self._settings
+        asks = settings.strategy or settings.stateful_wait or settings.stop
+        return asks is not None
+
+    def _is_plain(self) -> bool:
+        """Whether its calls need no more than `fast_path` knows."""
+        settings = self._settings
+        asks = settings.on_result is not None or settings.key is not None or self._asks_tenacity()
+        return not asks and settings.within == math.inf
+
+
+def is_final(error: BaseException | None) -> bool:
+    """Whether *error* is not to be repeated, whatever a strategy of tenacity's says.
+
+    The call was not made.
+    """
+    if isinstance(error, DeadlineExceeded):
+        return not error.started
+    return isinstance(error, (Rejected, CoroutineReturned))
+
+
+def classify_first(
+    named: tuple[type[BaseException], ...],
+) -> Callable[[BaseException], Verdict | None]:
+    """What a retry says of an error before ``on`` is asked, which names the types *named*."""
+    rejected = tuple(kind for kind in named if issubclass(kind, Rejected))
+
+    def classify(error: BaseException) -> Verdict | None:
+        if isinstance(error, Rejected):
+            return Verdict.FAILURE if isinstance(error, rejected) else Verdict.IGNORED
+        return Verdict.IGNORED if is_final(error) else None
+
+    return classify

@@ -1,0 +1,256 @@
+"""One call under a retry, from its first failure to its end.
+
+One call is one object. Nothing of it is shared with other calls but the policy's budget and totals.
+The loops `go` and `go_async` are twins: they run and wait. What they ask is in `deciding`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from resilient._core.matching import each
+from resilient._core.retry import Reason, max_retry_after
+from resilient._policies.deadline.ambient import left_here
+from resilient._policies.deadline.block import PARTLY_SPENT, Deadline
+from resilient._policies.deadline.waits import wait_here
+from resilient._policies.retry.deciding import DecidingRetry
+from resilient._policies.retry.strategies import TenacityView
+from resilient._runtime import clock, loops
+from resilient._runtime.decorate import refuse_if_coroutine
+from resilient.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from resilient._policies.retry.budget import RetryBudget
+
+MEANING: dict[Reason, str] = {
+    "attempts": "no attempts are left",
+    "deadline": "too little is left of the deadline",
+    "budget": "the retry budget is used up",
+    "stop": "its stop strategy said so",
+    "not_retryable": "it is not to be repeated",
+}
+YIELD_EVERY: Final = 16
+"""A retry without a wait lets other tasks run before every so many-th attempt. A function that
+fails at once and never waits itself would keep the loop; to let them run each time would cost more
+than the attempt does."""
+
+
+class RetryState:
+    """The state of one call: how often it was tried, and what came of it."""
+
+    waited: float = 0.0
+    last_error: BaseException | None = None
+    error_before: Exception | None = None  # of the attempt just before this one
+    within_left: Callable[[], float] | None = None  # where no open deadline says it
+
+    def __init__(  # noqa: PLR0917  # made in one place, on a path that has failed
+        self,
+        policy: DecidingRetry,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        began: float,
+        budget: RetryBudget | None,
+        attempt: int = 1,
+    ) -> None:
+        self._policy, self._budget = policy, budget
+        self._fn, self._args, self._kwargs = fn, args, kwargs
+        self._began, self.attempt = began, attempt
+        self._view: TenacityView | None = None
+        if policy._asks_tenacity():
+            self._view = TenacityView(fn, args, kwargs, began)
+
+    # The loops.
+
+    def go(self, error: Exception | None, result: Any) -> Any:
+        """Go on from the outcome of an attempt."""
+        try:
+            while self._policy._retryable(error, result, self._view):
+                if (reason := self.step(error, result)) is not None:
+                    return self.give_up(reason, error, result)
+                if self.waited:
+                    clock.sleep(self.waited)
+                    if self.left() <= 0:
+                        return self.give_up("deadline", error, result)
+                self.count()
+                error, result = self.attempt_once()
+            return self.end(error, result)
+        finally:
+            error = None  # or it would keep itself alive by its traceback
+
+    async def go_async(self, error: Exception | None, result: Any) -> Any:
+        """Go on from the outcome of an attempt."""
+        try:
+            while await self._policy._retryable_async(error, result, self._view):
+                if (reason := self.step(error, result)) is not None:
+                    return self.give_up(reason, error, result)
+                if self.waited or not self.attempt % YIELD_EVERY:
+                    await pause(self._policy.name, self.waited, self.last_error)
+                    if self.left() <= 0:
+                        return self.give_up("deadline", error, result)
+                self.count()
+                error, result = await self.attempt_once_async()
+            return self.end(error, result)
+        finally:
+            error = None
+
+    def attempt_once(self) -> tuple[Exception | None, Any]:
+        """Run the function once; what is no `Exception` passes."""
+        try:
+            return None, refuse_if_coroutine(self._fn, self._fn(*self._args, **self._kwargs))
+        except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
+            return error, None
+        except BaseException as error:
+            link(error, self.last_error)
+            raise
+
+    async def attempt_once_async(self) -> tuple[Exception | None, Any]:
+        """Run the function once; what is no `Exception` passes."""
+        try:
+            return None, await self._fn(*self._args, **self._kwargs)
+        except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
+            return error, None
+        except BaseException as error:
+            link(error, self.last_error)
+            raise
+
+    # What the loops ask.
+
+    def step(self, error: Exception | None, result: Any) -> Reason | None:
+        """Decide what follows: the reason to stop; or ``None``, and another attempt after `waited`.
+
+        It is paid for.
+        """
+        self.error_before = error
+        asked = 0.0
+        if error is not None:
+            self.last_error, asked = error, max_retry_after(each(error))
+        step = self._policy._next_step(
+            self.attempt, error, asked, self.left(), self._budget, result, self._view
+        )
+        if isinstance(step, str):
+            return step
+        self.waited = step
+        if self._view is not None:
+            self._view.slept(step)
+        return None
+
+    def count(self) -> None:
+        """Another attempt begins."""
+        self.attempt += 1
+        next(self._policy._retries.increment)
+        if self._view is not None:
+            self._view.attempt = self.attempt
+
+    def left(self) -> float:
+        """Seconds that the deadline here, and `within`, leave."""
+        left = left_here()
+        return left if self.within_left is None else min(left, self.within_left())
+
+    # How it ends.
+
+    def end(self, error: Exception | None, result: Any) -> Any:
+        """Return a wanted result, raise an error that is not to be repeated."""
+        if error is None:
+            return self.succeeded(result)
+        self._policy._gave_up("not_retryable", self.attempt, error)
+        return self._raise(error)
+
+    def succeeded(self, result: Any) -> Any:
+        """The last attempt was good."""
+        if self.attempt > 1:
+            next(self._policy._recovered.increment)
+        self.last_error = self.error_before = None  # their tracebacks lead back to this state
+        return result
+
+    def give_up(self, reason: Reason, error: Exception | None, result: Any) -> Any:
+        """Raise the last error with its note, or return the last result."""
+        self._policy._gave_up(reason, self.attempt, error)
+        if error is None:
+            self.last_error = self.error_before = None
+            return result
+        if reason != "not_retryable":
+            self.note(reason, error)
+        return self._raise(error)
+
+    def note(self, reason: Reason, error: Exception) -> None:
+        """Say in a note why no more was tried, once, however often this object is raised."""
+        start = f"{self._policy.name}: gave up after "
+        tries = f"{self.attempt} attempt{'s' if self.attempt > 1 else ''}"
+        elapsed = max(0.0, clock.now() - self._began)
+        text = f"{start}{tries} in {elapsed:.3g} s: {MEANING[reason]}"
+        with suppress(AttributeError, TypeError):  # an exception that takes no attributes
+            error.__notes__ = [
+                *(one for one in getattr(error, "__notes__", ()) if not one.startswith(start)),
+                text,
+            ]
+
+    def _raise(self, error: Exception) -> Any:
+        self.last_error = self.error_before = None
+        try:
+            raise error
+        finally:
+            del error
+
+
+async def pause(policy: str, seconds: float, last: BaseException | None) -> None:
+    """Sleep; a deadline that ends before the sleep does is for *policy* to report, from *last*."""
+    try:
+        await wait_here(policy, last, loops.sleep, seconds)
+    except DeadlineExceeded:
+        raise
+    except BaseException as error:
+        link(error, last)
+        raise
+
+
+def link(error: BaseException, last: BaseException | None) -> None:
+    """Put *last*, a real error, into the context chain of what came instead of an answer."""
+    seen, end = set[int](), error
+    while end.__context__ is not None and id(end) not in seen:
+        seen.add(id(end))
+        end = end.__context__
+    if last is not None and end is not last and last is not error:
+        end.__context__ = last
+
+
+class Within:
+    """`within` around all attempts of a call.
+
+    What it cuts short is raised from the last real error.
+    """
+
+    __slots__ = ("_limit", "_state")
+
+    def __init__(self, policy: DecidingRetry, state: RetryState, spent: float = 0.0) -> None:
+        self._state = state
+        seconds = policy._settings.within
+        self._limit: Deadline | None = None
+        if seconds != math.inf:
+            self._limit = Deadline._of_life(PARTLY_SPENT, seconds, policy.name, spent)
+
+    def __enter__(self) -> None:
+        if self._limit is not None:
+            self._limit.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._limit is None:
+            return
+        try:
+            self._limit.__exit__(kind, error, trace)
+        except DeadlineExceeded as exceeded:
+            state = self._state
+            state._policy._gave_up("deadline", state.attempt, state.last_error)
+            if state.last_error is None:
+                raise
+            raise exceeded from state.last_error
