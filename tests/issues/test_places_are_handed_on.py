@@ -72,8 +72,8 @@ def test_a_call_that_ends_while_its_policy_is_renewed_wakes_who_waits(
         threading.Event().wait(0.001)
     restart = KeyedState.restart
 
-    def restart_while_the_call_ends(states: Any) -> None:
-        restart(states)
+    def restart_while_the_call_ends(states: Any, new: Any) -> None:
+        restart(states, new)
         in_threads(held.close)
 
     monkeypatch.setattr(KeyedState, "restart", restart_while_the_call_ends)

@@ -113,8 +113,9 @@ class BreakerCore:
     __slots__ = (
         "_config", "_counted_rejections", "_entered", "_failures", "_first", "_generation",
         "_ignored", "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing",
-        "_rejections", "_reported", "_row", "_run", "_seen", "_slow", "_state", "_window", "calls",
-        "key", "rejected", "retired", "shared_permit", "shared_rejection", "successes", "void",
+        "_rejected", "_rejections", "_reported", "_row", "_run", "_seen", "_slow", "_state",
+        "_window", "calls", "key", "retired", "shared_permit", "shared_rejection", "successes",
+        "void",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +127,8 @@ class BreakerCore:
         key: Hashable = None,
     ) -> None:
         self._config, self.key = config, key
-        self.calls, self.successes, self.rejected = Counter(), Counter(), Counter()
+        self.calls, self.successes = Counter(), Counter()
+        self._rejected: Counter | None = None  # made when there is something to reject
         self.shared_permit: Permit | None = None
         self.shared_rejection: SharedRejection | None = None
         self.retired = False  # it was one key's, and another has its place now
@@ -138,8 +140,9 @@ class BreakerCore:
     def reset(self, now: float, draw: float, initial: BreakerState) -> None:
         """Start as new; what is still running counts nothing any more."""
         self._end_fast_path()
-        for counter in (self.calls, self.successes, self.rejected):
-            counter.reset()
+        self.calls.reset()
+        self.successes.reset()
+        self._rejected = None
         self._failures = self._slow = self._ignored = self._opened = 0
         self.void = 0  # counted in `calls`, and then not made
         self._rejections: dict[BreakerState, int] | None = None  # by the state that rejected
@@ -173,7 +176,7 @@ class BreakerCore:
                 self._probing[permit] = None
                 next(self.calls.increment)
                 return permit, moves
-        next(self.rejected.increment)
+        next(self._rejections_counter().increment)
         shared = self.shared_rejection
         if shared is None:
             return Refusal(None, self._state.value, None), moves
@@ -223,6 +226,11 @@ class BreakerCore:
         return self._state
 
     @property
+    def rejected(self) -> int:
+        """How many calls were rejected."""
+        return 0 if self._rejected is None else self._rejected.read()
+
+    @property
     def rejections(self) -> dict[BreakerState, int]:
         """How many calls were rejected, by the state that rejected them."""
         self._count_rejections()
@@ -244,7 +252,7 @@ class BreakerCore:
             "failures": self._failures,
             "slow": self._slow,
             "ignored": self._ignored,
-            "rejected": self.rejected.read(),
+            "rejected": self.rejected,
             "opened": self._opened,
             **{("rejected", state): count for state, count in self.rejections.items()},
             **{("entered", state): count for state, count in self.transitions.items()},
@@ -298,7 +306,7 @@ class BreakerCore:
             failures=self._failures,
             slow=self._slow,
             ignored=self._ignored,
-            rejected=self.rejected.read(),
+            rejected=self.rejected,
             in_flight=calls - ended,
             failure_rate=window.failures / inside if known else None,
             slow_rate=window.slow / inside if slow_known else None,
@@ -391,9 +399,11 @@ class BreakerCore:
             self._opened += why.watch != "initial"
             rest = self._config.cooldown(self._row, draw)
             until = self._seen + rest
-            self.shared_rejection = SharedRejection("open", why, until, rest, self.rejected)
+            self.shared_rejection = SharedRejection(
+                "open", why, until, rest, self._rejections_counter()
+            )
         elif state is S.FORCED_OPEN:
-            never, count = math.inf, self.rejected
+            never, count = math.inf, self._rejections_counter()
             self.shared_rejection = SharedRejection("forced_open", None, never, never, count)
         elif state is S.CLOSED:
             self._row = 0
@@ -439,9 +449,13 @@ class BreakerCore:
             self._failures += 1
         self._slow += slow
 
+    def _rejections_counter(self) -> Counter:
+        self._rejected = self._rejected or Counter()
+        return self._rejected
+
     def _count_rejections(self) -> None:
         """Put those of the present state down as its own."""
-        count = self.rejected.read()
+        count = self.rejected
         if more := count - self._counted_rejections:
             self._counted_rejections = count
             by_state = self._rejections = self._rejections or {}

@@ -126,7 +126,7 @@ class Breaker(AdmittingBreaker, Controls):
             for state in self._states.all():
                 state.reset(now, draw, self._future)
             if self._states.is_keyed:
-                self._states.restart()
+                self._states.restart(self._new_state)
 
         self._locked(step)
 

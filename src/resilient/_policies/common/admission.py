@@ -28,6 +28,7 @@ from resilient._runtime.keying import Key, KeyOf
 from resilient.errors import Rejected, new_error
 
 T = TypeVar("T")
+IDLE, TOTALS = methodcaller("idle"), methodcaller("totals")
 BLOCK = "admit(), or `with policy.of(key):`"
 ASYNC_BLOCK = "admit(), or `async with policy.of(key):`"
 
@@ -73,10 +74,10 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
             self._new_state,
             key,
             max_keys,
-            idle=methodcaller("idle"),
+            idle=IDLE,
             healthy=self._is_healthy,
             retire=retire,
-            totals=methodcaller("totals"),
+            totals=TOTALS,
         )
         self._register()
 
@@ -286,7 +287,7 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
 
     def _reset(self) -> None:
         """See `PolicyBase._reset`: calls under way end where they began."""
-        self._locked(lambda _now: self._states.restart())
+        self._locked(lambda _now: self._states.restart(self._new_state))
 
     def _fork_done(self) -> None:
         """See `PolicyBase._fork_done`: calls may have ended meanwhile."""

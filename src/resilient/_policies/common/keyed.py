@@ -52,14 +52,17 @@ class KeyedState(Generic[S]):
         retire: Callable[[S], bool] | None = None,
         totals: Callable[[S], Totals],
     ) -> None:
-        self._new, self._key, self._totals = new, key, totals
+        self._key, self._totals = key, totals
         self._evicted_totals: Totals = {}
         self.is_keyed = key is not None
         self._keys: Keys[S] | None = None
         self.evicted = NOTHING_EVICTED
         if key is None:
-            self.only = new(None)
+            self.only = new(
+                None
+            )  # and no more: *new* may be the policy's own, which would be a cycle
         else:
+            self._new = new
             self._keys = Keys(max_keys, idle=idle, healthy=healthy, retire=retire)
             self.evicted, self.uses = self._keys.evicted, self._keys.uses
             self.slot = self._keys.slots.get
@@ -103,11 +106,11 @@ class KeyedState(Generic[S]):
         """What one state has counted."""
         return self._totals(state)
 
-    def restart(self, *, keep_totals: bool = False) -> None:
-        """Begin with new states, and count on from the totals if they are to be kept."""
+    def restart(self, new: Callable[[Hashable], S], *, keep_totals: bool = False) -> None:
+        """Begin with states that *new* makes; count on from the totals if they are to be kept."""
         self._evicted_totals = self.totals() if keep_totals else {}
         if self._keys is None:
-            self.only = self._new(None)
+            self.only = new(None)
         else:
             self._keys.clear()
 

@@ -157,4 +157,4 @@ class QueueingPolicy(AdmissionPolicy[Q]):
 
     def _forked(self) -> None:
         """See `PolicyBase._forked`: the threads that held the places, and waited, are not here."""
-        self._states.restart(keep_totals=True)
+        self._states.restart(self._new_state, keep_totals=True)

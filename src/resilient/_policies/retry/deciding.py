@@ -197,10 +197,7 @@ class DecidingRetry(PolicyBase):
 
 
 def is_final(error: BaseException | None) -> bool:
-    """Whether *error* is not to be repeated, whatever a strategy of tenacity's says.
-
-    The call was not made.
-    """
+    """Whether *error* says that the call was not made: then nothing repeats it."""
     if isinstance(error, DeadlineExceeded):
         return not error.started
     return isinstance(error, (Rejected, CoroutineReturned))

@@ -94,7 +94,7 @@ class Retry(DecidingRetry):
                 total.reset()
             self._gave_up_by = dict.fromkeys(REASONS, 0)
             if self._budgets is not None:
-                self._budgets.restart()
+                self._budgets.restart(self._budgets._new)
         if self._budgets is not None:
             self._budgets.release_evicted()
         if self._budget is not None:
