@@ -34,9 +34,8 @@ NOTHING: Final[list[None]] = []
 
 
 class BulkheadCore:
-    """The places of one bulkhead, or of one key of it.
-
-    Who is given a place is put into *woken*, for the shell to wake outside its lock.
+    """The places of one bulkhead, or of one key of it. Who is given a place is put into *woken*,
+    for the shell to wake outside its lock.
     """
 
     __slots__ = (
@@ -72,9 +71,8 @@ class BulkheadCore:
         return not self.wanted and self._take()
 
     def arrive(self, waiter: Waiter, now: float = 0.0, *, patient: bool = True) -> bool:  # noqa: ARG002  # places know no time
-        """Take a place, or one in the queue; False if there is neither.
-
-        Who is not *patient* does not queue.
+        """Take a place, or one in the queue; False if there is neither. Who is not *patient* does
+        not queue.
         """
         if self.try_acquire():
             waiter.given = True

@@ -131,7 +131,6 @@ class CacheCore:
 
     def refresh_over(self, entry: Entry, now: float, *, failed: bool) -> None:
         """The refresh of *entry* has ended, and may be claimed anew, if the entry is still there.
-
         If it *failed*, the next one waits a little: a tenth of what there is ahead.
         """
         if failed:

@@ -33,9 +33,8 @@ def check_number(
     below: float | None = None,
     finite: bool = True,
 ) -> float:
-    """A real number in a range.
-
-    More than *above* or at least *least*; less than *below* or at most *most*.
+    """A real number in a range. More than *above* or at least *least*; less than *below* or at most
+    *most*.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         refuse_type(name, value, f"a number {_range(above, least, most, below)}")
@@ -54,9 +53,8 @@ def check_number(
 def check_seconds(
     name: str, value: object, *, above: float | None = None, finite: bool = True
 ) -> float:
-    """A length of time, in seconds or as a `timedelta`: at least 0, or more than *above*.
-
-    On the way of a call: the text of an error is built for an error alone.
+    """A length of time, in seconds or as a `timedelta`: at least 0, or more than *above*. On the
+    way of a call: the text of an error is built for an error alone.
     """
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
@@ -75,10 +73,7 @@ def check_int(name: str, value: object, *, least: int = 1) -> int:
 
 
 def check_name(name: str, value: object, *, instead: str) -> str | None:
-    """A policy's name, or ``None``.
-
-    *instead* is what to write when a function came in its place.
-    """
+    """A policy's name, or ``None``. *instead* is what to write where a function came for it."""
     if value is None or isinstance(value, str):
         return value
     if callable(value):

@@ -66,9 +66,8 @@ class HedgeDelay:
             self.latencies.add(max(0.0, seconds))
 
     def after(self) -> float | None:
-        """Seconds after which another attempt begins; ``None`` while nobody knows.
-
-        A quantile is read anew when a sixteenth more has been seen.
+        """Seconds after which another attempt begins; ``None`` while nobody knows. A quantile is
+        read anew when a sixteenth more has been seen.
         """
         if self.seconds is not None:
             return self.seconds

@@ -69,9 +69,8 @@ NOTHING: Final[Ahead] = iter(()), []
 
 
 class RateLimitCore:
-    """The state of one limit, or of one key of it.
-
-    Whoever becomes the first of the queue is put into *woken*, for the shell to wake.
+    """The state of one limit, or of one key of it. Whoever becomes the first of the queue is put
+    into *woken*, for the shell to wake.
     """
 
     max_queue = math.inf
@@ -132,9 +131,8 @@ class RateLimitCore:
             self.passed, self.ahead = self.passed + passed, NOTHING
 
     def wait(self, now: float, n: int = 1) -> float:
-        """Seconds until *n* more calls would pass, behind those who wait: 0 if they would now.
-
-        A call made so much later passes: no rounding makes it too early.
+        """Seconds until *n* more calls would pass, behind those who wait: 0 if they would now. A
+        call made so much later passes: no rounding makes it too early.
         """
         units = self._units(now)
         full_at = max(self._full_at, units)

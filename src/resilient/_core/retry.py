@@ -26,9 +26,8 @@ def reason_to_stop(
     wait: float,
     left: float,
 ) -> Reason | None:
-    """What speaks against another try, after *attempt* (from 1) failed and may be repeated.
-
-    *wait* is what the strategy and the error ask for, *left* what remains of the deadline.
+    """What speaks against another try, after *attempt* (from 1) failed and may be repeated. *wait*
+    is what the strategy and the error ask for, *left* what remains of the deadline.
     """
     if attempts is not None and attempt >= attempts:
         return "attempts"

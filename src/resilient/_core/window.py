@@ -26,9 +26,8 @@ SHARE: Final = 0.0913
 
 
 class NoWindow:
-    """Remembers nothing but whether the last call failed: for a breaker that watches no rate.
-
-    The others have its interface. *total* is how many calls have succeeded so far.
+    """Remembers nothing but whether the last call failed: for a breaker that watches no rate. The
+    others have its interface. *total* is how many calls have succeeded so far.
     """
 
     __slots__ = ("failures", "slow", "until")

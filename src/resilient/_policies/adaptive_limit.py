@@ -187,9 +187,8 @@ class AdaptiveLimitOfKey(OfKey[AdaptiveLimit, AdaptiveLimitStats]):
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
-    """What a call tells that ended by *error*, or by none.
-
-    Only a result and a time-out tell how long the service takes; another error may come at once.
+    """What a call tells that ended by *error*, or by none. Only a result and a time-out tell how
+    long the service takes; another error may come at once.
     """
     if error is None:
         return Outcome.SAMPLE

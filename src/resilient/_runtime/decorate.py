@@ -60,9 +60,8 @@ def bare_wrapper(policy: Guarding, fn: AnyFunction) -> AnyFunction:
 
 
 def innermost(fn: AnyFunction) -> AnyFunction:
-    """The function below the wrappers of policies.
-
-    The same, however often it is wrapped for a call.
+    """The function below the wrappers of policies. The same, however often it is wrapped for a
+    call.
     """
     if isinstance(fn, MethodType):
         inner = innermost(fn.__func__)
@@ -75,9 +74,8 @@ def innermost(fn: AnyFunction) -> AnyFunction:
 
 
 def is_coroutine_function(fn: object) -> bool:
-    """Whether calling *fn* makes a coroutine.
-
-    Functions, partials, objects with an async ``__call__``.
+    """Whether calling *fn* makes a coroutine. Functions, partials, objects with an async
+    ``__call__``.
     """
     while isinstance(fn, functools.partial):
         fn = fn.func

@@ -96,9 +96,8 @@ class LoopState:
 
 
 def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
-    """The state of *loop*, kept in an attribute of it.
-
-    A table of ours would keep closed loops alive.
+    """The state of *loop*, kept in an attribute of it. A table of ours would keep closed loops
+    alive.
     """
     try:
         return loop._resilient  # type: ignore[attr-defined, no-any-return]

@@ -135,10 +135,7 @@ class Outbox:
         queue.append((event, copy_context()))
 
     def deliver(self) -> None:
-        """Tell what is kept; call it under no lock.
-
-        If another thread is at it, it tells this, too.
-        """
+        """Tell what is kept, under no lock. If another thread is at it, it tells this, too."""
         queue = self.pending
         while queue:
             busy = self._busy

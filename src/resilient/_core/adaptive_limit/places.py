@@ -78,9 +78,8 @@ class Priorities:
 
 
 class AdaptiveLimitCore:
-    """The state of one limit, or of one key of it.
-
-    Who is given a place, or shed, is put into *woken*, for the shell to wake.
+    """The state of one limit, or of one key of it. Who is given a place, or shed, is put into
+    *woken*, for the shell to wake.
     """
 
     __slots__ = (
@@ -122,9 +121,8 @@ class AdaptiveLimitCore:
         return self._take(priority)
 
     def arrive(self, waiter: Waiter, now: float, *, patient: bool = True) -> bool:
-        """Take a place, or one in the queue; False if there is neither.
-
-        Who is not *patient* does not queue.
+        """Take a place, or one in the queue; False if there is neither. Who is not *patient* does
+        not queue.
         """
         if self.try_acquire(waiter.priority, now):
             waiter.given = True

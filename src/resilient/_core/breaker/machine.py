@@ -89,9 +89,8 @@ class SharedRejection:
         self.rejected = rejected.increment
 
     def left(self, now: float) -> float | None:
-        """What is left of the cooldown, so that ``now + left`` is not before its end.
-
-        ``None`` where no time ends it.
+        """What is left of the cooldown, so that ``now + left`` is not before its end. ``None``
+        where no time ends it.
         """
         left = self.until - now
         if left >= self.longest:
@@ -185,9 +184,8 @@ class BreakerCore:
     def settle(
         self, permit: Permit, verdict: Verdict, now: float, draw: float, lasted: float = 0.0
     ) -> Moved | None:
-        """Say how a call ended that lasted *lasted* seconds.
-
-        One of an older generation decides nothing.
+        """Say how a call ended that lasted *lasted* seconds. One of an older generation decides
+        nothing.
         """
         if permit.settled or not permit.recorded or permit.generation < self._first:
             return None
@@ -363,10 +361,7 @@ class BreakerCore:
         return None
 
     def _expire_leases(self, now: float, draw: float, moves: list[Moved]) -> None:
-        """A probe that has not reported in time is a failure.
-
-        Its late result counts nothing more.
-        """
+        """A probe that has not reported in time is a failure; its late result counts nothing."""
         for permit in [probe for probe in self._probing if now >= probe.lease_at]:
             if permit.generation == self._generation:
                 permit.settled = True

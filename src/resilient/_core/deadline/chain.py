@@ -68,9 +68,8 @@ class Limit:
         return iter(()) if self._outer is None else self._outer._chain()
 
     def _left(self, now: float | None = None, read: Read | None = None) -> float:
-        """Seconds until the earliest limit, negative when it has passed.
-
-        *now* is a reading of the clock *read*, which saves another look at it.
+        """Seconds until the earliest limit, negative when it has passed. *now* is a reading of the
+        clock *read*, which saves another look at it.
         """
         least, one = self._own_left(now, read), self._outer
         while one is not None and one._life is not SHIELD:

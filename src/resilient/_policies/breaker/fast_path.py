@@ -90,7 +90,6 @@ def wrap_sync_timed(
     find: KeyOf | None,
 ) -> AnyFunction:
     """A sync function whose calls are timed: one that lasted longer than ``_fast_below`` is judged.
-
     With keys, *only* never has a permit, and the shell finds the state of the key.
     """
     started, fast_below = only.calls.increment, breaker._fast_below

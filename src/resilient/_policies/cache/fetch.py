@@ -117,9 +117,8 @@ class CacheExecution:
 
 
 def _detached() -> Context:
-    """A copy of the present context, without its deadline.
-
-    Nor is it part of the runs that are under way there: none of them waits for it.
+    """A copy of the present context, without its deadline. Nor is it part of the runs that are
+    under way there: none of them waits for it.
     """
     context = copy_context()
     context.run(set_deadline_here, None)

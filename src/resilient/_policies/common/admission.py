@@ -47,9 +47,8 @@ S = TypeVar("S", bound=State)
 
 
 class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
-    """A policy whose calls have a beginning and an end; its shell is in its subclass.
-
-    A subclass sets its own attributes first: `__init__` makes the states and lists the policy.
+    """A policy whose calls have a beginning and an end; its shell is in its subclass. A subclass
+    sets its own attributes first: `__init__` makes the states and lists the policy.
     """
 
     _error: ClassVar[type[Rejected]]
@@ -146,9 +145,8 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         return result
 
     def _settled_now(self) -> float:
-        """Settle the calls that ended, and read the clock. Under the lock.
-
-        A reading under the lock is never out of order.
+        """Settle the calls that ended, and read the clock. Under the lock. A reading under the lock
+        is never out of order.
         """
         now = clock.now()
         while self._ended:
@@ -156,9 +154,8 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         return now
 
     def _wake_and_deliver(self) -> None:
-        """Outside the lock: settle what ended meanwhile, wake whoever was served, tell events.
-
-        And release evicted keys: their end may be code of the user's.
+        """Outside the lock: settle what ended meanwhile, wake whoever was served, tell events. And
+        release evicted keys: their end may be code of the user's.
         """
         while self._ended and self._lock.acquire(blocking=False):
             try:

@@ -46,9 +46,8 @@ class QueueingPolicy(AdmissionPolicy[Q]):
         """Take a place for one call: return its ticket, ``None`` if there is no place."""
 
     def _arrive(self, waiter: Sleeper, now: float, *, patient: bool) -> float | Rejected:
-        """Take a place, or one in the queue, and return how long to wait at most.
-
-        A waiter that is not *patient* does not queue.
+        """Take a place, or one in the queue, and return how long to wait at most. A waiter that is
+        not *patient* does not queue.
         """
         state = waiter.state
         if state.arrive(waiter, now, patient=patient):

@@ -14,9 +14,8 @@ CLASSIFIED: Final = (Rejected, CoroutineReturned, DeadlineExceeded)
 
 
 def classify_first(error: BaseException) -> Verdict | None:
-    """*Ignored* if the call was not made.
-
-    *failure* if a time limit of ours cut it short; else nothing.
+    """*Ignored* if the call was not made. *failure* if a time limit of ours cut it short; else
+    nothing.
     """
     if isinstance(error, (Rejected, CoroutineReturned)):
         return Verdict.IGNORED

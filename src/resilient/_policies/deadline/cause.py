@@ -31,9 +31,8 @@ def cut_by(error: BaseException) -> Deadline | None:
 
 
 def _alone_on_asyncio(fired: list[Deadline]) -> bool:
-    """Whether every cancellation that was asked of the tasks in question is one of ours.
-
-    A child task has none of its own: its task group, or whoever awaits it, passed on one.
+    """Whether every cancellation that was asked of the tasks in question is one of ours. A child
+    task has none of its own: its task group, or whoever awaits it, passed on one.
     """
     if loops.running_loop() is None or (here := loops.current_task()) is None:
         return False

@@ -123,7 +123,6 @@ class RetryState:
 
     def step(self, error: Exception | None, result: Any) -> Reason | None:
         """Decide what follows: the reason to stop; or ``None``, and another attempt after `waited`.
-
         It is paid for.
         """
         self.error_before = error
@@ -220,9 +219,8 @@ def link(error: BaseException, last: BaseException | None) -> None:
 
 
 class Within:
-    """`within` around all attempts of a call.
-
-    What it cuts short is raised from the last real error.
+    """`within` around all attempts of a call. What it cuts short is raised from the last real
+    error.
     """
 
     __slots__ = ("_limit", "_state")

@@ -103,9 +103,8 @@ class SharedExecution(Execution):
 
 
 class Waiting:
-    """A caller waits inside the block.
-
-    Its limit counts for the run; and a run that the caller is part of waits for this one.
+    """A caller waits inside the block. Its limit counts for the run; and a run that the caller is
+    part of waits for this one.
     """
 
     __slots__ = ("_limit", "_run", "_within")
@@ -152,9 +151,8 @@ class AsyncExecution(SharedExecution, abc.ABC):
         self._end = end
 
     def context(self) -> Context:
-        """A copy of the present one.
-
-        Without its deadline, and with this run among those that are under way.
+        """A copy of the present one. Without its deadline, and with this run among those that are
+        under way.
         """
         context = copy_context()
         if deadline_here() is not None:
@@ -210,9 +208,8 @@ class AsyncExecution(SharedExecution, abc.ABC):
 
     @abc.abstractmethod
     def cancel(self) -> None:
-        """Nobody waits any more.
-
-        At its limit the run's own deadline does it, which a breaker inside may count.
+        """Nobody waits any more. At its limit the run's own deadline does it, which a breaker
+        inside may count.
         """
 
     @property
@@ -380,7 +377,7 @@ class ThreadExecution(SharedExecution):
         self.events: list[threading.Event] = []
 
     def run(self, name: str, fn: Callable[[], Any]) -> Any:
-        """Execution *fn* here, in a copy of the context and with the run's own deadline."""
+        """Run *fn* here, in a copy of the context and with the run's own deadline."""
         return copy_context().run(self._inside, name, fn)
 
     def _inside(self, name: str, fn: Callable[[], Any]) -> Any:

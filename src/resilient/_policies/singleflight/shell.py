@@ -90,7 +90,7 @@ class SingleFlight(PolicyBase):
             self.kind = part_of
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Execution *fn*, or join the run of whoever asked for the same *key*.
+        """Run *fn*, or join the run of whoever asked for the same *key*.
 
         For an ``async def`` returns the awaitable.
         """
