@@ -103,7 +103,7 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
     def _raised(self, permit: Permit, error: BaseException, began: float) -> None:
         """End a call that raised; *began* matters where slow calls are watched for."""
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
-            self._end(permit)
+            self._ended.append(permit)  # the next step settles it, and tells
             return
         lasted = clock.now() - began
         verdict = Verdict.IGNORED  # cancelled, or a predicate is interrupted
@@ -146,9 +146,13 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         else:
             verdict = Verdict.SUCCESS
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
-            self._end((ticket, verdict))
+            self._ended.append((ticket, verdict))
         else:
             self._settle(ticket, verdict, clock.now() - began)
+
+    def _call_collected(self, ticket: Permit) -> None:
+        """See `CallOwner._call_collected`: nobody waits for it, so the next step settles it."""
+        self._ended.append(ticket)
 
     def _refuse_coroutine(self, fn: AnyFunction, permit: Permit, result: object) -> None:
         """End a call whose sync function returned a coroutine, and say what to write."""
