@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from resilient import backoff, breaker, policies
+from resilient import BreakerState, backoff, breaker, policies
 
 
 class Looking(random.Random):
@@ -24,6 +24,6 @@ class Looking(random.Random):
 @pytest.mark.rule("F14", "F4")
 def test_whoever_looks_while_a_policy_is_built_sees_whole_policies_only() -> None:
     rng = Looking()
-    policy = breaker(cooldown=backoff(1.0, rng=rng))
+    policy = breaker(cooldown=backoff(1.0, rng=rng), initial=BreakerState.OPEN)
     assert rng.looks > 0
     assert policy in policies()

@@ -67,8 +67,8 @@ class Judge:
     """
 
     __slots__ = (
-        "_classify_first", "_doubtful", "_ignore", "_log", "_logged", "_on", "_on_predicate_error",
-        "certain_failures",
+        "_classify_first", "_ignore", "_log", "_logged", "_on", "_on_predicate_error",
+        "certain_failures", "doubtful",
     )  # fmt: skip
 
     def __init__(
@@ -85,7 +85,7 @@ class Judge:
         self._on, self._ignore = Matcher("on", on), Matcher("ignore", ignore)
         self._classify_first = classify_first
         doubtful: tuple[type, ...] = (BaseExceptionGroup, *classified_types)
-        self._doubtful = doubtful
+        self.doubtful = doubtful
         ignores = self._ignore.types or self._ignore.predicates
         self.certain_failures = tuple(
             kind for kind in self._on.types if not ignores and not issubclass(kind, doubtful)
@@ -94,7 +94,7 @@ class Judge:
 
     def error(self, error: Exception) -> Verdict:
         """The verdict on a call that raised *error*."""
-        if isinstance(error, self.certain_failures) and not isinstance(error, self._doubtful):
+        if isinstance(error, self.certain_failures) and not isinstance(error, self.doubtful):
             return Verdict.FAILURE  # as below, but at once
         try:
             if not isinstance(error, BaseExceptionGroup):

@@ -33,6 +33,7 @@ from resilient import (
     Timeout,
     policies,
 )
+from resilient._core.breaker import REJECTING
 from resilient._core.retry import REASONS
 from resilient._policies.breaker.shell import WORST
 from resilient._policies.deadline.block import expired_blocks
@@ -43,7 +44,7 @@ OUTCOMES: Final = ("success", "failure", "ignored")
 FOUND: Final = {
     "hit": "hits", "negative_hit": "negative_hits", "miss": "misses", "refused": "refused"
 }  # fmt: skip
-REJECTING: Final = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN)
+
 _one_scrape = new_lock()
 
 

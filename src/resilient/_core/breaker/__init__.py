@@ -4,6 +4,7 @@ from resilient._core.breaker.machine import BreakerCore, Permit, SharedRejection
 from resilient._core.breaker.values import (
     BY_HAND,
     COUNTING,
+    REJECTING,
     TRANSITIONS,
     BreakerConfig,
     BreakerState,
@@ -16,7 +17,7 @@ from resilient._core.breaker.values import (
 )  # fmt: skip
 
 __all__ = [
-    "BY_HAND", "COUNTING", "TRANSITIONS", "BreakerConfig", "BreakerCore", "BreakerState",
-    "BreakerStats", "Moved", "Permit", "Refusal", "SharedRejection", "Transition", "Why",
-    "WouldOpen",
+    "BY_HAND", "COUNTING", "REJECTING", "TRANSITIONS", "BreakerConfig", "BreakerCore",
+    "BreakerState", "BreakerStats", "Moved", "Permit", "Refusal", "SharedRejection", "Transition",
+    "Why", "WouldOpen",
 ]  # fmt: skip

@@ -30,6 +30,7 @@ from typing import Final
 
 from resilient._core.breaker.values import (
     COUNTING,
+    REJECTING,
     BreakerConfig,
     BreakerState,
     BreakerStats,
@@ -175,7 +176,8 @@ class BreakerCore:
                 self._probing[permit] = None
                 next(self.calls.increment)
                 return permit, moves
-        next(self._rejections_counter().increment)
+        assert self._rejected is not None  # see `_begin`
+        next(self._rejected.increment)
         shared = self.shared_rejection
         if shared is None:
             return Refusal(None, self._state.value, None), moves
@@ -326,7 +328,7 @@ class BreakerCore:
         if why is None or self._reported:
             return None
         self._reported = True
-        return WouldOpen(why, now)
+        return WouldOpen(why, now, self.key)
 
     def _judge(self) -> Why | None:
         config, run, window = self._config, self._run, self._window
@@ -379,7 +381,7 @@ class BreakerCore:
             self._entered = self._entered or {}
             self._entered[state] = self._entered.get(state, 0) + 1
         self._begin(state, why, draw)
-        return Transition(old, state, why, self._seen)
+        return Transition(old, state, why, self._seen, self.key)
 
     def _begin(self, state: BreakerState, why: Why, draw: float) -> None:
         """A new generation, with nothing remembered but how often in a row it opened."""
@@ -388,18 +390,19 @@ class BreakerCore:
         self._run = self._probe_done = self._probe_bad = self._probe_slow = 0
         self._probing: dict[Permit, None] = {} if state is S.HALF_OPEN else NO_PROBES
         self._reported = False
+        rejected = self._rejected or Counter()
+        if state in REJECTING:  # the others keep none: most breakers never open
+            self._rejected = rejected
         self._window.clear(self._seen, self.successes.read())
         if state is S.OPEN:
             self._row += 1
             self._opened += why.watch != "initial"
             rest = self._config.cooldown(self._row, draw)
             until = self._seen + rest
-            self.shared_rejection = SharedRejection(
-                "open", why, until, rest, self._rejections_counter()
-            )
+            self.shared_rejection = SharedRejection("open", why, until, rest, rejected)
         elif state is S.FORCED_OPEN:
-            never, count = math.inf, self._rejections_counter()
-            self.shared_rejection = SharedRejection("forced_open", None, never, never, count)
+            never = math.inf
+            self.shared_rejection = SharedRejection("forced_open", None, never, never, rejected)
         elif state is S.CLOSED:
             self._row = 0
         self.shared_permit = Permit(self, self._generation) if state in COUNTING else None
@@ -443,10 +446,6 @@ class BreakerCore:
         else:
             self._failures += 1
         self._slow += slow
-
-    def _rejections_counter(self) -> Counter:
-        self._rejected = self._rejected or Counter()
-        return self._rejected
 
     def _count_rejections(self) -> None:
         """Put those of the present state down as its own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +38,7 @@ BY_HAND: Final = (
     ("reset", S.CLOSED),
 )
 COUNTING: Final = (S.CLOSED, S.METRICS_ONLY)
+REJECTING: Final = (S.OPEN, S.HALF_OPEN, S.FORCED_OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Transition:
     new: BreakerState
     why: Why
     at: float
+    key: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class WouldOpen:
 
     why: Why
     at: float
+    key: Hashable = None
 
 
 Moved = Transition | WouldOpen

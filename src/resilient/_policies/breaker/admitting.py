@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
-from resilient._core.breaker import BreakerCore, Moved, Permit, SharedRejection, Transition
+from resilient._core.breaker import (
+    BreakerCore,
+    BreakerState,
+    Moved,
+    Permit,
+    SharedRejection,
+    Transition,
+)
 from resilient._core.matching import Verdict
 from resilient._policies.breaker.controls import Settings
 from resilient._policies.common.admission import AdmissionPolicy
@@ -43,7 +51,8 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
 
     def _new_state(self, key: Hashable) -> BreakerCore:
         config = self._settings.config
-        return BreakerCore(config, clock.now(), self._draw(), self._future, key)
+        draw = self._draw() if self._future is BreakerState.OPEN else 0.0  # none other rests
+        return BreakerCore(config, clock.now(), draw, self._future, key)
 
     def _is_healthy(self, state: BreakerCore) -> bool:
         return state.healthy(clock.now())
@@ -75,7 +84,7 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         answer, moves = state.admit(now, draw)
         if notify.listening:
             for moved in moves:
-                self._emit_move(state, moved)
+                self._emit_move(moved)
         if isinstance(answer, Permit):
             return answer
         return self._rejection(state, answer.reason, now, answer.retry_after, answer.why)
@@ -109,27 +118,26 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         verdict = Verdict.IGNORED  # cancelled, or a predicate is interrupted
         try:
             if isinstance(error, Exception):
-                verdict = self._settings.judge.error(error)
+                judge = self._settings.judge
+                certain = isinstance(error, judge.certain_failures)
+                if certain and not isinstance(error, judge.doubtful):
+                    verdict = Verdict.FAILURE  # as the judge says, without a call
+                else:
+                    verdict = judge.error(error)
             elif lasted > self._hung_after and cut_by(error) is not None:
                 verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
         finally:
             self._settle(permit, verdict, lasted)
 
     def _settle(self, permit: Permit, verdict: Verdict, lasted: float) -> None:
-        draw = rng.draw() if self._rng is None else self._rng.random()
-
-        def step(now: float) -> None:
-            moved = permit.core.settle(permit, verdict, now, draw, lasted)
-            if moved is not None and notify.listening:
-                self._emit_move(permit.core, moved)
-
-        self._locked(step)
+        step = partial(permit.core.settle, permit, verdict, draw=self._draw(), lasted=lasted)
+        self._locked(step, emit=self._emit_move)
 
     def _release(self, ticket: Ended, now: float) -> None:
         permit, verdict = ticket if isinstance(ticket, tuple) else (ticket, Verdict.IGNORED)
-        moved = permit.core.settle(permit, verdict, now, self._draw())
-        if moved is not None and notify.listening:
-            self._emit_move(permit.core, moved)
+        moved = permit.core.settle(permit, verdict, now, rng.draw())  # no code of the user's here
+        if notify.listening:
+            self._emit_move(moved)
 
     def _finish_call(
         self,
@@ -162,16 +170,12 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
             self._raised(permit, error, 0.0)
             raise
 
-    def _emit_move(self, core: BreakerCore, moved: Moved) -> None:
-        reason = moved.why.watch
+    def _emit_move(self, moved: Moved | None) -> None:
+        """Tell that a breaker moved, or would have; ``None`` tells nothing."""
+        if moved is None:
+            return
+        of_both: dict[str, Any] = {"at": moved.at, "key": moved.key, "reason": moved.why.watch}
         if isinstance(moved, Transition):
-            self._emit(
-                "StateChanged",
-                at=moved.at,
-                key=core.key,
-                old=moved.old,
-                new=moved.new,
-                reason=reason,
-            )
+            self._emit("StateChanged", old=moved.old, new=moved.new, **of_both)
         else:
-            self._emit("WouldHaveOpened", at=moved.at, key=core.key, reason=reason)
+            self._emit("WouldHaveOpened", **of_both)

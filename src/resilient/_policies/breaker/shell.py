@@ -103,20 +103,18 @@ class Breaker(AdmittingBreaker, Controls):
             if self._states.is_keyed:
                 self._future = state
             for core in self._states.all():
-                self._force(core, state, how, now, draw)
+                moved = core.force_state(state, how, now, draw)
+                if notify.listening:
+                    self._emit_move(moved)
 
         self._locked(step)
 
     def _force_state_of_key(self, key: Hashable, state: BreakerState, how: str) -> None:
         draw = self._draw()
-        self._locked(lambda now: self._force(self._states.find(key), state, how, now, draw))
-
-    def _force(  # made in two places
-        self, core: BreakerCore, state: BreakerState, how: str, now: float, draw: float
-    ) -> None:
-        moved = core.force_state(state, how, now, draw)
-        if moved is not None and notify.listening:
-            self._emit_move(core, moved)
+        self._locked(
+            lambda now: self._states.find(key).force_state(state, how, now, draw),
+            emit=self._emit_move,
+        )
 
     def _reset(self) -> None:
         draw = self._draw()

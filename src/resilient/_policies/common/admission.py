@@ -20,8 +20,8 @@ from resilient._core.counter import Counter
 from resilient._policies.common.calls import Blocks, Call
 from resilient._policies.common.keyed import KeyedState, OfKey, Totals
 from resilient._policies.common.policy import PolicyBase
-from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.here import check_deadline
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction
 from resilient._runtime.keying import Key, KeyOf
@@ -117,16 +117,23 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
     # The lock.
 
     def _locked(
-        self, step: Callable[[float], T | Rejected], *, place: Callable[[T], Any] | None = None
+        self,
+        step: Callable[[float], T | Rejected],
+        *,
+        emit: Callable[[Any], object] | None = None,
+        place: Callable[[T], Any] | None = None,
     ) -> T:
         """Run *step* under the lock. Settle ended calls before it; wake and deliver after it.
 
-        A `Rejected` that *step* returns is raised, outside the lock. *place* says what a step has
-        taken: if a listener is interrupted, the call will not be made, and it is given back.
+        *emit* makes events of what *step* returns, if anything listens. A `Rejected` is raised,
+        outside the lock. *place* says what a step has taken: if a listener is interrupted, the
+        call will not be made, and it is given back.
         """
         try:
             with self._lock:
                 result = step(self._settled_now())
+                if emit is not None and notify.listening:
+                    emit(result)
         except BaseException:
             self._wake_and_deliver()
             raise
