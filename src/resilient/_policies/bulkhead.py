@@ -13,8 +13,8 @@ from resilient._core.checks import Seconds, check_int, check_name, check_seconds
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.queueing import QueueingPolicy
 from resilient._policies.common.waiting import Sleeper
-from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.here import check_deadline
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 from resilient._runtime.keying import Key, KeyOf, check_key

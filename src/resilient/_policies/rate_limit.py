@@ -20,8 +20,8 @@ from resilient._core.rate_limit import RateLimitConfig, RateLimitCore
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.queueing import QueueingPolicy
 from resilient._policies.common.waiting import Sleeper, ThreadSleeper
-from resilient._policies.deadline.ambient import check_deadline, left_here
 from resilient._policies.deadline.block import Deadline, deadline_here
+from resilient._policies.deadline.here import check_deadline, left_here
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 from resilient._runtime.keying import Key, KeyOf, check_key

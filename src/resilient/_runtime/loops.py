@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resilient._core.deadline import TimerQueue
@@ -116,11 +116,11 @@ def trio_task() -> trio.lowlevel.Task | None:
         return None
 
 
-async def sleep(seconds: float) -> None:
-    """Let *seconds* pass in this task, and others run."""
+def sleep(seconds: float) -> Awaitable[None]:
+    """Await it to let *seconds* pass in this task, and others run."""
     import anyio  # noqa: PLC0415  # most programs never wait for a retry while they start
 
-    await anyio.sleep(seconds)
+    return anyio.sleep(seconds)
 
 
 def is_cancellation(error: BaseException) -> bool:

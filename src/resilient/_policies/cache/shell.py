@@ -12,8 +12,8 @@ from resilient._core.cache import StaleResult
 from resilient._policies.cache.fetch import CacheExecution
 from resilient._policies.cache.store import TOTALS, CacheStore, Settings
 from resilient._policies.common.widening import Widening
-from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.here import check_deadline
 from resilient._policies.singleflight import SingleFlight
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, innermost

@@ -11,9 +11,8 @@ from resilient._core.counter import Counter
 from resilient._policies.common.admission import AdmissionPolicy, State
 from resilient._policies.common.calls import Call
 from resilient._policies.common.waiting import Sleeper, ThreadSleeper, async_sleeper, on_loop
-from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import Deadline, deadline_here
-from resilient._policies.deadline.waits import wait_here
+from resilient._policies.deadline.here import check_deadline, wait_here
 from resilient._runtime import clock
 from resilient.errors import Rejected
 

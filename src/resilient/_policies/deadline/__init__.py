@@ -1,7 +1,7 @@
 """Deadlines.
 
-`block` is one limit around one block, `ambient` what code below it may ask, `cause` who
-is behind a cancellation.
+`block` is one limit around one block, `ambient` what code below it may ask, `here` what a policy
+asks, `cause` who is behind a cancellation.
 """
 
 from resilient._policies.deadline.ambient import (

@@ -18,7 +18,6 @@ from resilient._policies.deadline.block import (
     deadline_here,
     limit_of,
 )
-from resilient._runtime import clock
 from resilient._runtime.decorate import check_function, is_coroutine_function
 
 LONG: Final = 2**53
@@ -102,31 +101,6 @@ def remaining(at_most: Seconds = math.inf) -> float:
     if math.isinf(most):
         return 0.0
     raise found._exceeded(found.name, started=False)
-
-
-def left_here() -> float:
-    """Seconds that the deadline here leaves, negative when it has passed; ``inf`` without one."""
-    found = deadline_here()
-    if found is None or found._life is SHIELD:
-        return math.inf
-    return found._at - found._read() if found._outer is None else found._left()
-
-
-def check_deadline(policy: str, now: float) -> Deadline | None:
-    """The deadline here, if there is one.
-
-    Refuse on behalf of *policy* if nothing of it is left at *now*.
-
-    Raises:
-        DeadlineExceeded: with ``started`` false.
-    """
-    found = deadline_here()
-    if found is None or found._life is SHIELD:
-        return None
-    alone = found._outer is None and found._read == clock.now  # as most are: ask no more
-    if (found._at - now if alone else found._left(now, clock.now)) <= 0:
-        raise found._exceeded(policy, started=False)
-    return found
 
 
 class _Carried:

@@ -226,12 +226,6 @@ class Deadline(Limit):
         """
         self._outer, self._life = first_that_lives(outer), SHIELD
 
-    def _enforced_here(self) -> bool:
-        """Whether this block, still open, cancels the very task that asks."""
-        loop = loops.running_loop()
-        task = loops.trio_task() if loop is None else loops.current_task(loop)
-        return task is not None and self._task is task and self._life in ALIVE
-
     def _exceeded(self, policy: str, *, started: bool) -> DeadlineExceeded:
         """The error of *policy*, whose call the limit kept from starting, or cut short."""
         binding = self._binding()

@@ -10,8 +10,8 @@ from resilient._core.counter import Counter
 from resilient._core.hedge import HedgeDelay, Share
 from resilient._core.matching import Judge
 from resilient._policies.common.policy import PolicyBase
-from resilient._policies.deadline.ambient import check_deadline, left_here
 from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.here import check_deadline, left_here
 from resilient._policies.hedge.race import HedgedCall
 from resilient._policies.retry.budget import RetryBudget
 from resilient._runtime import clock, notify

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
+from resilient._policies.deadline.here import link, wait_here
 from resilient._policies.retry.deciding import DecidingRetry
-from resilient._policies.retry.state import YIELD_EVERY, RetryState, Within, link, pause
+from resilient._policies.retry.state import YIELD_EVERY, RetryState, Within
 from resilient._runtime import clock, loops
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Attempts:
     async def __anext__(self) -> Attempt:
         state = self._next(StopAsyncIteration)
         if state is not None and (state.waited or not state.attempt % YIELD_EVERY):
-            await pause(self.policy.name, state.waited, state.last_error)
+            await wait_here(self.policy.name, state.last_error, loops.sleep, state.waited)
         return self._attempt(StopAsyncIteration)
 
     # The attempts report here.

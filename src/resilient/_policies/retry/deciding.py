@@ -15,8 +15,8 @@ from resilient._core.counter import Counter
 from resilient._core.matching import Judge, Verdict
 from resilient._core.retry import REASONS, Reason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
-from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.here import check_deadline
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.strategies import TenacityView, WaitRule, ask_async
 from resilient._runtime import notify
@@ -124,12 +124,14 @@ class DecidingRetry(PolicyBase):
         """
         stopped = False
         try:
-            if view is None:
-                wait = self._wait(attempt, error)  # type: ignore[misc]  # no stateful one here
+            if view is not None:
+                wait, stopped = self._ask_tenacity(attempt, error, at_least, result, view)
+            else:
+                wait = self._wait  # type: ignore[assignment]  # no stateful one here
+                if type(wait) is not float:
+                    wait = wait(attempt, error)  # type: ignore[operator]
                 if at_least > wait:  # noqa: PLR1730  # max() costs two attribute look-ups
                     wait = at_least
-            else:
-                wait, stopped = self._ask_tenacity(attempt, error, at_least, result, view)
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             asked = self._settings.asked_wait, self._settings.asked_stop
             self._strategy_failed(asked[0] if asked[1] is None else asked, fault)
@@ -156,11 +158,12 @@ class DecidingRetry(PolicyBase):
     ) -> tuple[float, bool]:
         """Seconds to wait, and whether to stop, where a strategy of tenacity's is asked."""
         settings = self._settings
-        if self._wait is not None:
-            wait = self._wait(attempt, error)
-        else:
+        wait = self._wait
+        if wait is None:
             assert settings.stateful_wait is not None
             wait = settings.stateful_wait(view.show(error, result))
+        elif not isinstance(wait, float):
+            wait = wait(attempt, error)
         wait = max(wait, at_least)
         if settings.stop is None:
             return wait, False

@@ -8,18 +8,18 @@ decided. How a call gives up is in `RetryState`.
 
 from __future__ import annotations
 
-import math
+from math import inf
 from types import CoroutineType
 from typing import Any
 
 from resilient._core.budget import BudgetConfig, BudgetCore
 from resilient._core.matching import Verdict, each
 from resilient._core.retry import Reason, max_retry_after, retry_after_of
-from resilient._policies.deadline.ambient import check_deadline, left_here
-from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.block import OPEN, deadline_here
+from resilient._policies.deadline.here import check_deadline, left_here, link, wait_here
 from resilient._policies.retry.deciding import KIND, DecidingRetry
-from resilient._policies.retry.state import YIELD_EVERY, RetryState, link, pause
-from resilient._runtime import clock
+from resilient._policies.retry.state import YIELD_EVERY, RetryState
+from resilient._runtime import clock, loops
 from resilient._runtime.decorate import AnyFunction, refuse_coroutine
 
 NOT_RETRYABLE: float | Reason = "not_retryable"
@@ -31,7 +31,12 @@ def wrap_sync(retry: DecidingRetry, fn: AnyFunction) -> AnyFunction:
 
     def retrying(*args: Any, **kwargs: Any) -> Any:
         began, bucket = clock.now(), deposits.present
-        if deadline_here() is not None:
+        if (limit := deadline_here()) is not None and (
+            limit._at <= began
+            or limit._outer is not None
+            or limit._life is not OPEN
+            or limit._read is not clock.now
+        ):
             check_deadline(retry._name or KIND, began)
         if bucket.since <= began < bucket.until:
             next(bucket.increment)
@@ -59,7 +64,12 @@ def wrap_async(retry: DecidingRetry, fn: AnyFunction) -> AnyFunction:
 
     async def retrying(*args: Any, **kwargs: Any) -> Any:
         began, bucket = clock.now(), deposits.present
-        if deadline_here() is not None:
+        if (limit := deadline_here()) is not None and (
+            limit._at <= began
+            or limit._outer is not None
+            or limit._life is not OPEN
+            or limit._read is not clock.now
+        ):
             check_deadline(retry._name or KIND, began)
         if bucket.since <= began < bucket.until:
             next(bucket.increment)
@@ -87,22 +97,22 @@ def _again(  # noqa: PLR0917  # made flat
     error: Exception,
 ) -> Any:
     """Go on after the first attempt, which raised *error*."""
-    attempt = 1
+    attempt, budget, certain = 1, retry._budget, retry._judge.certain_failures
     try:
         while True:
-            left, step = math.inf if deadline_here() is None else left_here(), NOT_RETRYABLE
-            if type(error) in retry._judge.certain_failures:  # and so no group
-                step = retry._next_step(attempt, error, retry_after_of(error), left, retry._budget)
+            left, step = inf if deadline_here() is None else left_here(), NOT_RETRYABLE
+            if type(error) in certain:  # and so no group
+                step = retry._next_step(attempt, error, retry_after_of(error), left, budget)
             elif retry._judge.error(error) is Verdict.FAILURE:
                 asked = max_retry_after(each(error))
-                step = retry._next_step(attempt, error, asked, left, retry._budget)
+                step = retry._next_step(attempt, error, asked, left, budget)
             if isinstance(step, str):
-                state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                 return state.give_up(step, error, None)
             if step:
                 clock.sleep(step)
                 if left_here() <= 0:
-                    state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                    state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                     return state.give_up("deadline", error, None)
             attempt += 1
             next(retry._retries.increment)
@@ -130,22 +140,22 @@ async def _again_async(  # noqa: PLR0917  # made flat
     error: Exception,
 ) -> Any:
     """Go on after the first attempt, which raised *error*."""
-    attempt = 1
+    attempt, budget, certain = 1, retry._budget, retry._judge.certain_failures
     try:
         while True:
-            left, step = math.inf if deadline_here() is None else left_here(), NOT_RETRYABLE
-            if type(error) in retry._judge.certain_failures:  # and so no group
-                step = retry._next_step(attempt, error, retry_after_of(error), left, retry._budget)
+            left, step = inf if deadline_here() is None else left_here(), NOT_RETRYABLE
+            if type(error) in certain:  # and so no group
+                step = retry._next_step(attempt, error, retry_after_of(error), left, budget)
             elif retry._judge.error(error) is Verdict.FAILURE:
                 asked = max_retry_after(each(error))
-                step = retry._next_step(attempt, error, asked, left, retry._budget)
+                step = retry._next_step(attempt, error, asked, left, budget)
             if isinstance(step, str):
-                state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                 return state.give_up(step, error, None)
             if step or not attempt % YIELD_EVERY:
-                await pause(retry._name or KIND, step, error)
+                await wait_here(retry._name or KIND, error, loops.sleep, step)
                 if left_here() <= 0:
-                    state = RetryState(retry, fn, args, kwargs, began, retry._budget, attempt)
+                    state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                     return state.give_up("deadline", error, None)
             attempt += 1
             next(retry._retries.increment)
@@ -167,5 +177,5 @@ def _deposits(retry: DecidingRetry) -> BudgetCore:
     if retry._budget is not None:
         return retry._budget._core
     core = BudgetCore(BudgetConfig(0.0, 0.0, 1.0), 0.0)
-    core.present.since, core.present.until = -math.inf, math.inf
+    core.present.since, core.present.until = -inf, inf
     return core

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilient._core.matching import each
 from resilient._core.retry import Reason, max_retry_after
-from resilient._policies.deadline.ambient import left_here
 from resilient._policies.deadline.block import PARTLY_SPENT, Deadline
-from resilient._policies.deadline.waits import wait_here
+from resilient._policies.deadline.here import left_here, link, wait_here
 from resilient._policies.retry.deciding import DecidingRetry
 from resilient._policies.retry.strategies import TenacityView
 from resilient._runtime import clock, loops
@@ -90,7 +89,7 @@ class RetryState:
                 if (reason := self.step(error, result)) is not None:
                     return self.give_up(reason, error, result)
                 if self.waited or not self.attempt % YIELD_EVERY:
-                    await pause(self._policy.name, self.waited, self.last_error)
+                    await wait_here(self._policy.name, self.last_error, loops.sleep, self.waited)
                     if self.left() <= 0:
                         return self.give_up("deadline", error, result)
                 self.count()
@@ -195,27 +194,6 @@ class RetryState:
             raise error
         finally:
             del error
-
-
-async def pause(policy: str, seconds: float, last: BaseException | None) -> None:
-    """Sleep; a deadline that ends before the sleep does is for *policy* to report, from *last*."""
-    try:
-        await wait_here(policy, last, loops.sleep, seconds)
-    except DeadlineExceeded:
-        raise
-    except BaseException as error:
-        link(error, last)
-        raise
-
-
-def link(error: BaseException, last: BaseException | None) -> None:
-    """Put *last*, a real error, into the context chain of what came instead of an answer."""
-    seen, end = set[int](), error
-    while end.__context__ is not None and id(end) not in seen:
-        seen.add(id(end))
-        end = end.__context__
-    if last is not None and end is not last and last is not error:
-        end.__context__ = last
 
 
 class Within:

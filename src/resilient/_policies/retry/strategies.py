@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 State: TypeAlias = "tenacity.RetryCallState"
 
 
-WaitRule = Callable[[int, BaseException | None], float]
+WaitRule: TypeAlias = float | Callable[[int, BaseException | None], float]
+"""Always the same, or a function of the attempt and its error."""
 
 
 def wait_rule(wait: object) -> WaitRule | None:
-    """*wait* as a function of the attempt and its error; none if it is tenacity's."""
+    """What *wait* says; ``None`` if it is tenacity's, which must be shown a state."""
     if isinstance(wait, Backoff):
         return lambda attempt, _error: wait.delay(attempt)
     if isinstance(wait, (int, float, dt.timedelta)):
-        constant = check_seconds("wait", wait)
-        return lambda _attempt, _error: constant
+        return check_seconds("wait", wait)
     if _is("tenacity.wait", "wait_base", wait):
         return None
     if callable(wait):

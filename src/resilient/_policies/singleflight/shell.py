@@ -15,8 +15,8 @@ from resilient._core.counter import Counter
 from resilient._core.singleflight import Execution, FlightTable
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.common.waiting import on_loop
-from resilient._policies.deadline.ambient import check_deadline
 from resilient._policies.deadline.block import Deadline, deadline_here
+from resilient._policies.deadline.here import check_deadline, enforced_here
 from resilient._policies.singleflight.backends import (
     AsyncExecution,
     AsyncioExecution,
@@ -214,7 +214,7 @@ class SingleFlight(PolicyBase):
     ) -> None:
         """Wait as part of other runs, or under a limit, which counts for *run*."""
         with Waiting(run, limit):
-            if limit is None or limit._enforced_here():
+            if limit is None or enforced_here(limit):
                 await waiter
             else:
                 with Deadline(math.inf, self.name, None):  # an inherited limit interrupts nothing
