@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, Literal, cast, final
 
 from resilient._core.adaptive_limit import (
@@ -20,7 +19,7 @@ from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.queueing import QueueingPolicy
 from resilient._policies.common.waiting import Sleeper
 from resilient._runtime import clock, notify
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, plain_type
 from resilient._runtime.keying import Key, KeyOf, check_key
 from resilient.errors import DeadlineExceeded, Overloaded
 
@@ -142,14 +141,16 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
 
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         rank = self._rank()
+        plain: type | None = None  # the type that it returned last
 
         def limited(*args: Any, **kwargs: Any) -> Any:
+            nonlocal plain
             key = None if find is None else find(*args, **kwargs)
             ticket = self._acquire_sync(key, rank(*args, **kwargs))
             try:
                 result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
+                if type(result) is not plain:
+                    plain = plain_type(fn, result)
             except BaseException as error:
                 self._finish(ticket, outcome_of(error))
                 raise

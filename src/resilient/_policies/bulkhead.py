@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from types import CoroutineType
 from typing import Any, cast, final
 
 from resilient._core.bulkhead import BulkheadCore
@@ -16,7 +15,7 @@ from resilient._policies.common.waiting import Sleeper
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline
 from resilient._runtime import clock
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, plain_type
 from resilient._runtime.keying import Key, KeyOf, check_key
 from resilient.errors import BulkheadFull
 
@@ -142,8 +141,10 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
 
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         states = self._states
+        plain: type | None = None  # the type that it returned last
 
         def limited(*args: Any, **kwargs: Any) -> Any:
+            nonlocal plain
             if find is not None:
                 state = self._acquire_sync(find(*args, **kwargs), 0.0)
             else:
@@ -161,8 +162,8 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
                     state = self._acquire_sync(None, 0.0)
             try:
                 result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
+                if type(result) is not plain:
+                    plain = plain_type(fn, result)
             except BaseException:
                 self._end(state)
                 raise

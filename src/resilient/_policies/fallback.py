@@ -6,7 +6,6 @@ import enum
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, Final, Literal, TypeVar, cast, final, overload
 
 from resilient._core.checks import check_callable, check_name
@@ -16,10 +15,10 @@ from resilient._policies.common.widening import Widening
 from resilient._runtime import notify
 from resilient._runtime.decorate import (
     AnyFunction,
-    CoroutineReturned,
+    AwaitableReturned,
     is_coroutine_function,
-    refuse_coroutine,
-    refuse_if_coroutine,
+    not_awaitable,
+    plain_type,
 )
 from resilient._runtime.notify import log_predicate_error
 from resilient._typing import ErrorSpec
@@ -81,20 +80,22 @@ class Fallback(Widening[T_co]):
                 "await: write a plain function"
             )
         started, handler = self._calls.increment, self._handler
+        plain: type | None = None  # the type that it returned last
 
         def falling_back(*args: Any, **kwargs: Any) -> Any:
+            nonlocal plain
             next(started)
             try:
                 result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
+                if type(result) is not plain:
+                    plain = plain_type(fn, result)
             except Exception as error:
                 if not self._wanted(error):
                     raise
                 if handler is None:
                     return self._default
                 try:
-                    return refuse_if_coroutine(handler, handler(error))
+                    return not_awaitable(handler, handler(error))
                 except Exception as failure:
                     self._failed(failure, error)
                     raise
@@ -149,7 +150,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _known(error: BaseException) -> Verdict | None:
     """A function that was decorated the wrong way must be seen."""
-    return Verdict.IGNORED if isinstance(error, CoroutineReturned) else None
+    return Verdict.IGNORED if isinstance(error, AwaitableReturned) else None
 
 
 @overload
@@ -197,7 +198,7 @@ def fallback(
         Judge(
             on,
             classify_first=_known,
-            classified_types=(CoroutineReturned,),
+            classified_types=(AwaitableReturned,),
             log=log_predicate_error,
             on_predicate_error=Verdict.SUCCESS,
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, cast, final
 
 from resilient._core.checks import (
@@ -23,7 +22,7 @@ from resilient._policies.common.waiting import Sleeper, ThreadSleeper
 from resilient._policies.deadline.block import Deadline, deadline_here
 from resilient._policies.deadline.here import check_deadline, left_here
 from resilient._runtime import clock
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, plain_type
 from resilient._runtime.keying import Key, KeyOf, check_key
 from resilient.errors import RateLimited, Rejected
 
@@ -211,8 +210,10 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         states = self._states
+        plain: type | None = None  # the type that it returned last
 
         def limited(*args: Any, **kwargs: Any) -> Any:
+            nonlocal plain
             if find is not None:
                 self._acquire_sync(find(*args, **kwargs), 0.0)
             else:
@@ -226,8 +227,8 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
                 elif not self._passes(state):
                     self._acquire_sync(None, 0.0)
             result = fn(*args, **kwargs)
-            if type(result) is CoroutineType:
-                refuse_coroutine(fn, result)
+            if type(result) is not plain:
+                plain = plain_type(fn, result)
             return result
 
         return limited

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, cast, final
 
 from resilient._core.checks import (
@@ -22,7 +21,7 @@ from resilient._policies.common.admission import AdmissionPolicy
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.verdicts import judge_of
 from resilient._runtime import clock, rng
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, plain_type
 from resilient._runtime.keying import Key, KeyOf, check_key
 from resilient._typing import ErrorSpec
 from resilient.errors import Overloaded, Rejected
@@ -127,13 +126,15 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
         )
 
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
+        plain: type | None = None  # the type that it returned last
 
         def throttled(*args: Any, **kwargs: Any) -> Any:
+            nonlocal plain
             ticket = self._acquire_nowait(None if find is None else find(*args, **kwargs))
             try:
                 result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
+                if type(result) is not plain:
+                    plain = plain_type(fn, result)
             except BaseException as error:
                 self._finish(ticket, error)
                 raise

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, final
 
 from resilient._core.checks import Seconds, check_name
 from resilient._core.counter import Counter
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.deadline.block import Deadline, limit_of
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, plain_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,15 @@ class Timeout(PolicyBase):
 
     def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
         started = self._calls.increment
+        plain: type | None = None  # the type that it returned last
 
         def limited(*args: Any, **kwargs: Any) -> Any:
+            nonlocal plain
             next(started)
             with Deadline(self._seconds, self._name or "timeout", self):
                 result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
+                if type(result) is not plain:
+                    plain = plain_type(fn, result)
                 return result
 
         return limited

@@ -6,16 +6,16 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable
-from types import CoroutineType, FunctionType, MethodType
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
+from types import CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyFunction = Callable[..., Any]
 
 
-class CoroutineReturned(TypeError):  # noqa: N818  # named for what happened, as all our errors
-    """A sync function returned a coroutine: nothing was run."""
+class AwaitableReturned(TypeError):  # noqa: N818  # named for what happened, as all our errors
+    """A sync function returned an awaitable: what comes of it can't be guarded."""
 
 
 class Guarding(Protocol):
@@ -86,19 +86,35 @@ def is_coroutine_function(fn: object) -> bool:
     )
 
 
-def refuse_coroutine(fn: AnyFunction, result: object) -> NoReturn:
-    """End the coroutine that the sync *fn* returned, and say what to write."""
-    cast("CoroutineType[object, object, object]", result).close()
-    raise CoroutineReturned(
-        f"{_name(fn)} is no coroutine function but returned a coroutine, which was not run: "
-        "write `async def` and await it inside, so that the whole call is guarded"
+def plain_type(fn: AnyFunction, result: object) -> type | None:
+    """Refuse *result*, which the sync *fn* returned, if it is an awaitable. Return its type: a
+    wrapper need not ask again before another type comes; ``None`` if it must always ask.
+
+    Raises:
+        AwaitableReturned: it is. A coroutine is closed; anything else is left as it is, since
+            others may hold it.
+    """
+    kind: type | None = type(result)
+    if kind is GeneratorType:
+        kind = None  # those of `types.coroutine` are awaitable
+    elif not hasattr(kind, "__await__"):
+        return kind
+    if not inspect.isawaitable(result):
+        return kind
+    if isinstance(result, CoroutineType):
+        result.close()
+        what = "a coroutine, which was not run"
+    else:
+        what = f"an awaitable, {type(result).__qualname__}, whose outcome comes after the call"
+    raise AwaitableReturned(
+        f"{_name(fn)} is no coroutine function but returned {what}: write `async def` and await it "
+        "inside, so that the whole call is guarded"
     )
 
 
-def refuse_if_coroutine(fn: AnyFunction, result: R) -> R:
-    """*result*, unless it is a coroutine that the sync *fn* returned."""
-    if type(result) is CoroutineType:
-        refuse_coroutine(fn, result)
+def not_awaitable(fn: AnyFunction, result: R) -> R:
+    """*result*, unless it is an awaitable that the sync *fn* returned: see `plain_type`."""
+    plain_type(fn, result)
     return result
 
 

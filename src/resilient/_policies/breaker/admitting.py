@@ -24,7 +24,7 @@ from resilient._policies.breaker.controls import Settings
 from resilient._policies.common.admission import AdmissionPolicy
 from resilient._policies.deadline.cause import cut_by
 from resilient._runtime import clock, notify, rng
-from resilient._runtime.decorate import AnyFunction, CoroutineReturned, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, AwaitableReturned, plain_type
 from resilient._runtime.keying import hashable
 from resilient.errors import CircuitOpen, Rejected, new_error
 
@@ -162,11 +162,11 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         """See `CallOwner._call_collected`: nobody waits for it, so the next step settles it."""
         self._ended.append(ticket)
 
-    def _refuse_coroutine(self, fn: AnyFunction, permit: Permit, result: object) -> None:
-        """End a call whose sync function returned a coroutine, and say what to write."""
+    def _plain_type(self, fn: AnyFunction, permit: Permit, result: object) -> type | None:
+        """`plain_type`, which ends the call if it refuses."""
         try:
-            refuse_coroutine(fn, result)
-        except CoroutineReturned as error:
+            return plain_type(fn, result)
+        except AwaitableReturned as error:
             self._raised(permit, error, 0.0)
             raise
 

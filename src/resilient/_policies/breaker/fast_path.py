@@ -11,7 +11,6 @@ call, and a switch inside them is no cheaper than an increment.
 
 from __future__ import annotations
 
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from resilient._policies.breaker.admitting import AdmittingBreaker
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
 def wrap_sync(breaker: AdmittingBreaker, only: BreakerCore, fn: AnyFunction) -> AnyFunction:
     """A sync function under a breaker without keys that judges neither slowness nor results."""
     started = only.calls.increment
+    plain: type | None = None  # the type that it returned last
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
         if (permit := only.shared_permit) is not None:
             next(started)
         elif (
@@ -43,8 +44,8 @@ def wrap_sync(breaker: AdmittingBreaker, only: BreakerCore, fn: AnyFunction) -> 
         except BaseException as error:
             breaker._raised(permit, error, 0.0)
             raise
-        if type(result) is CoroutineType:
-            breaker._refuse_coroutine(fn, permit, result)
+        if type(result) is not plain:
+            plain = breaker._plain_type(fn, permit, result)
         if clock.now() < permit.until:
             next(permit.succeeded)
         else:
@@ -93,8 +94,10 @@ def wrap_sync_timed(
     With keys, *only* never has a permit, and the shell finds the state of the key.
     """
     started, fast_below = only.calls.increment, breaker._fast_below
+    plain: type | None = None  # the type that it returned last
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
         if (permit := only.shared_permit) is not None:
             next(started)
         elif find is not None:
@@ -113,8 +116,8 @@ def wrap_sync_timed(
         except BaseException as error:
             breaker._raised(permit, error, began)
             raise
-        if type(result) is CoroutineType:
-            breaker._refuse_coroutine(fn, permit, result)
+        if type(result) is not plain:
+            plain = breaker._plain_type(fn, permit, result)
         ended = clock.now()
         if ended < permit.until and ended - began <= fast_below:
             next(permit.succeeded)

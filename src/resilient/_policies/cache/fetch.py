@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextvars import Context, copy_context
-from types import CoroutineType
 from typing import Any
 
 from resilient._core.cache import Entry, StaleResult
@@ -12,7 +11,7 @@ from resilient._policies.cache.store import CacheStore
 from resilient._policies.deadline.block import set_deadline_here
 from resilient._policies.singleflight.backends import running
 from resilient._runtime import background, clock
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, not_awaitable
 
 
 class CacheExecution:
@@ -47,9 +46,7 @@ class CacheExecution:
             return entry.value  # another run ended between our look and our beginning
         fetching = self._store.begin(self.key)
         try:
-            result = self._fn(*self._args, **self._kwargs)
-            if type(result) is CoroutineType:
-                refuse_coroutine(self._fn, result)
+            result = not_awaitable(self._fn, self._fn(*self._args, **self._kwargs))
             self._store.keep(self.key, result, fetching)
         except Exception as error:
             stale = core.stale_result(self.key, clock.now(), error)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from resilient._core.matching import Judge, Verdict
-from resilient._runtime.decorate import CoroutineReturned
+from resilient._runtime.decorate import AwaitableReturned
 from resilient._runtime.notify import log_predicate_error
 from resilient.errors import DeadlineExceeded, Rejected
 
-CLASSIFIED: Final = (Rejected, CoroutineReturned, DeadlineExceeded)
+CLASSIFIED: Final = (Rejected, AwaitableReturned, DeadlineExceeded)
 """The types of which `classify_first` says anything."""
 
 
@@ -17,7 +17,7 @@ def classify_first(error: BaseException) -> Verdict | None:
     """*Ignored* if the call was not made. *failure* if a time limit of ours cut it short; else
     nothing.
     """
-    if isinstance(error, (Rejected, CoroutineReturned)):
+    if isinstance(error, (Rejected, AwaitableReturned)):
         return Verdict.IGNORED
     if isinstance(error, DeadlineExceeded):
         return Verdict.FAILURE if error.started else Verdict.IGNORED

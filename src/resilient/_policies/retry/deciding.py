@@ -20,7 +20,7 @@ from resilient._policies.deadline.here import check_deadline
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.strategies import TenacityView, WaitRule, ask_async
 from resilient._runtime import notify
-from resilient._runtime.decorate import CoroutineReturned
+from resilient._runtime.decorate import AwaitableReturned
 from resilient._runtime.keying import Key
 from resilient.errors import DeadlineExceeded, Rejected
 
@@ -203,7 +203,7 @@ def is_final(error: BaseException | None) -> bool:
     """Whether *error* says that the call was not made: then nothing repeats it."""
     if isinstance(error, DeadlineExceeded):
         return not error.started
-    return isinstance(error, (Rejected, CoroutineReturned))
+    return isinstance(error, (Rejected, AwaitableReturned))
 
 
 def classify_first(

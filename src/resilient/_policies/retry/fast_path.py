@@ -9,7 +9,6 @@ decided. How a call gives up is in `RetryState`.
 from __future__ import annotations
 
 from math import inf
-from types import CoroutineType
 from typing import Any
 
 from resilient._core.budget import BudgetConfig, BudgetCore
@@ -20,7 +19,7 @@ from resilient._policies.deadline.here import check_deadline, left_here, link, w
 from resilient._policies.retry.deciding import KIND, DecidingRetry
 from resilient._policies.retry.state import YIELD_EVERY, RetryState
 from resilient._runtime import clock, loops
-from resilient._runtime.decorate import AnyFunction, refuse_coroutine
+from resilient._runtime.decorate import AnyFunction, plain_type
 
 NOT_RETRYABLE: float | Reason = "not_retryable"
 
@@ -28,8 +27,10 @@ NOT_RETRYABLE: float | Reason = "not_retryable"
 def wrap_sync(retry: DecidingRetry, fn: AnyFunction) -> AnyFunction:
     """For a sync function."""
     deposits, started = _deposits(retry), retry._calls.increment
+    plain: type | None = None  # the type that it returned last
 
     def retrying(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
         began, bucket = clock.now(), deposits.present
         if (limit := deadline_here()) is not None and (
             limit._at <= began
@@ -45,8 +46,8 @@ def wrap_sync(retry: DecidingRetry, fn: AnyFunction) -> AnyFunction:
         next(started)
         try:
             result = fn(*args, **kwargs)
-            if type(result) is CoroutineType:
-                refuse_coroutine(fn, result)
+            if type(result) is not plain:
+                plain = plain_type(fn, result)
             return result  # noqa: TRY300  # beside what it was got by
         except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated
             error = caught
@@ -118,8 +119,7 @@ def _again(  # noqa: PLR0917  # made flat
             next(retry._retries.increment)
             try:
                 result = fn(*args, **kwargs)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(fn, result)
+                plain_type(fn, result)
                 next(retry._recovered.increment)
                 return result  # noqa: TRY300  # beside what it was got by
             except Exception as caught:  # noqa: BLE001  # judged, and raised again unless it may be repeated

@@ -18,7 +18,7 @@ from resilient._policies.deadline.here import left_here, link, wait_here
 from resilient._policies.retry.deciding import DecidingRetry
 from resilient._policies.retry.strategies import TenacityView
 from resilient._runtime import clock, loops
-from resilient._runtime.decorate import refuse_if_coroutine
+from resilient._runtime.decorate import not_awaitable
 from resilient.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class RetryState:
     def attempt_once(self) -> tuple[Exception | None, Any]:
         """Run the function once; what is no `Exception` passes."""
         try:
-            return None, refuse_if_coroutine(self._fn, self._fn(*self._args, **self._kwargs))
+            return None, not_awaitable(self._fn, self._fn(*self._args, **self._kwargs))
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
             return error, None
         except BaseException as error:

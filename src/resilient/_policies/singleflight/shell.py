@@ -8,7 +8,6 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
 from resilient._core.counter import Counter
@@ -35,7 +34,7 @@ from resilient._runtime.decorate import (
     check_function,
     innermost,
     is_coroutine_function,
-    refuse_coroutine,
+    not_awaitable,
 )
 from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
 from resilient._runtime.registry import Registry
@@ -277,9 +276,7 @@ class SingleFlight(PolicyBase):
     def _lead(self, run: ThreadExecution, fn: Callable[[], Any]) -> Any:
         next(self._runs.increment)
         try:
-            result = run.run(self._name or self.kind, fn)
-            if type(result) is CoroutineType:
-                refuse_coroutine(fn, result)
+            result = not_awaitable(fn, run.run(self._name or self.kind, fn))
             run.finish(result, None)
         except BaseException as error:
             run.finish(None, error)
