@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -20,7 +20,7 @@ NEARLY_1 = 1 - 2**-53
 
 
 def core_of(**changes: Any) -> CacheCore:
-    return CacheCore(replace(RULE, **changes))
+    return CacheCore(RULE._replace(**changes))
 
 
 def put(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from resilient._core.checks import check_seconds
 from resilient._policies.backoff import Backoff
@@ -51,16 +51,14 @@ class Finding:
         return f"{self.rule} ({', '.join(self.policies)}): {self.why} {self.write}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     """One policy of a stack, and the `Protection` that it is part of."""
 
     policy: PolicyBase
     protection: Protection | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Stack:
+class _Stack(NamedTuple):
     """The policies around one function, outermost first; ``fn`` is what they are around."""
 
     members: tuple[_Member, ...]

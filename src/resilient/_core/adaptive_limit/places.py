@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from resilient._core.adaptive_limit.algorithms import Algorithm
 from resilient._core.adaptive_limit.sampling import Baseline, Outcome, Sampler
@@ -26,8 +25,7 @@ REMEMBERED: Final = 10.0
 RECENT: Final = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class AdaptiveLimitConfig:
+class AdaptiveLimitConfig(NamedTuple):
     """Where the limit begins, its bounds, how it follows, and how many may wait."""
 
     initial: int

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ENOUGH: Final = 10
 LONG: Final = 1.0
@@ -42,8 +41,7 @@ class Outcome(enum.Enum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one window says.
 
     ``mean`` seconds a call, give or take ``error``; at most ``peak`` calls were in flight;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class BreakerState(enum.Enum):
@@ -80,8 +80,7 @@ class Why:
                 return self.watch.replace("_", " ")
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """A change of state."""
 
     old: BreakerState
@@ -91,8 +90,7 @@ class Transition:
     key: Hashable = None
 
 
-@dataclass(frozen=True, slots=True)
-class WouldOpen:
+class WouldOpen(NamedTuple):
     """METRICS_ONLY: a watch tripped, and nothing was done about it."""
 
     why: Why
@@ -103,8 +101,7 @@ class WouldOpen:
 Moved = Transition | WouldOpen
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The call must not be made."""
 
     retry_after: float | None

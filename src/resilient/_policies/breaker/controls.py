@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from resilient._core.breaker import BreakerConfig, BreakerState, BreakerStats
 from resilient._core.matching import Judge, Verdict
@@ -14,8 +13,7 @@ from resilient._policies.common.calls import Blocks
 from resilient._runtime.keying import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a breaker, checked by its factory."""
 
     config: BreakerConfig

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from resilient._core.cache import CacheConfig, CacheCore, Entry, Fetching
 from resilient._core.counter import Counter
@@ -21,8 +20,7 @@ TOTALS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a cache, checked by its factory."""
 
     config: CacheConfig

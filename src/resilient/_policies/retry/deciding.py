@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from resilient._core.counter import Counter
 from resilient._core.matching import Judge, Verdict
@@ -25,8 +24,7 @@ from resilient._runtime.keying import Key
 from resilient.errors import DeadlineExceeded, Rejected
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a retry, checked by its factory."""
 
     attempts: int | None
