@@ -26,7 +26,7 @@ from resilient._core.adaptive_limit import (
 )
 from resilient._core.waiters import Waiter
 
-WORKERS, SERVICE = 20, 0.010
+WORKERS, SERVICE, AGAIN = 20, 0.010, 0.2
 
 
 def core_of(
@@ -94,15 +94,17 @@ def quantile(values: Iterable[float], share: float) -> float:
 def overload(
     core: AdaptiveLimitCore,
     *,
-    rate: float,
     seconds: float,
+    rate: float = 0.0,
+    callers: int = 0,
     spread: float = 0.0,
     changes: Sequence[Change] = (),
     seed: int = 1,
     priority: Callable[[random.Random], float] = lambda _: 0.0,
     patience: float = math.inf,
 ) -> Log:
-    """Send *rate* calls a second to a server behind *core*.
+    """Send *rate* calls a second to a server behind *core*; or those of so many *callers*, each of
+    whom calls again as soon as it is answered, and after `AGAIN` seconds if it is turned away.
 
     *spread* is the deviation of the logarithm of the service times (0.3: the slowest of a hundred
     takes twice the mean; 0.5: nearly three times). A call that waits longer than *patience*
@@ -127,7 +129,8 @@ def overload(
         if outcome is Outcome.SAMPLE:
             log.served.append(Served(now, now - ticket.began, core.limit, rank))
 
-    at(0.0, "call")
+    for _ in range(callers or 1):
+        at(0.0, "call")
     for change in changes:
         at(change.at, "change", change)
     while events:
@@ -135,10 +138,13 @@ def overload(
         if now >= seconds:
             break
         if what == "call":
-            at(now + chance.expovariate(rate), "call")
+            if not callers:
+                at(now + chance.expovariate(rate), "call")
             rank = priority(chance)
             if not core.try_acquire(rank, now):
                 log.rejected.append(rank)
+                if callers:
+                    at(now + AGAIN, "call")
                 continue
             ticket = Ticket(core, now)
             ranks[ticket] = rank
@@ -149,6 +155,8 @@ def overload(
             busy -= 1
             if about in ranks:
                 leave(about, now, Outcome.SAMPLE)
+            if callers:
+                at(now, "call")
         elif what == "patience over":
             if about in ranks:
                 leave(about, now, Outcome.DROP)

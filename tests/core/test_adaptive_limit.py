@@ -6,6 +6,7 @@ import math
 import sys
 from collections import Counter
 from statistics import fmean
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -30,6 +31,7 @@ from resilient._core.adaptive_limit.sampling import (
     LONG,
     LONGEST,
     TRUSTED,
+    VERIFIED,
     Baseline,
     Reading,
     Sampler,
@@ -53,6 +55,14 @@ def reading(
     mean: float = 1.0, *, error: float = 0.0, peak: int = 10, dropped: float = 0
 ) -> Reading:
     return Reading(mean, error, peak, dropped)
+
+
+def fill(core: AdaptiveLimitCore, now: float) -> list[Ticket]:
+    """As many calls as there are places."""
+    tickets: list[Ticket] = []
+    while core.try_acquire(0.0, now):
+        tickets.append(Ticket(core, now))
+    return tickets
 
 
 def begin(core: AdaptiveLimitCore, now: float, priority: float = 0.0) -> Ticket:
@@ -220,6 +230,47 @@ def test_cancelled_calls_are_no_samples(algorithm: str) -> None:
     assert (core.latency, core.unloaded, core.limit) == (0.25, 0.25, limit)
 
 
+TRAFFIC: dict[str, dict[str, Any]] = {
+    "closed": {"callers": 50},
+    "open": {"rate": 300.0},
+    "open, by chance": {"rate": 300.0, "spread": 0.5},
+}
+
+
+@pytest.mark.rule("L10")
+@pytest.mark.parametrize("algorithm", ALL)
+@pytest.mark.parametrize("traffic", TRAFFIC)
+@pytest.mark.parametrize("healthy", [30.0, 0.0])
+def test_overload_is_never_taken_for_the_latency_without_load(
+    healthy: float, traffic: str, algorithm: str
+) -> None:
+    core, lasts = core_of(algorithm), 0.1
+    changes = [Change(0.0, 100, lasts), Change(healthy, 5, lasts)]
+    log = overload(core, seconds=healthy + 300, changes=changes, **TRAFFIC[traffic])
+    assert core.unloaded == pytest.approx(lasts, rel=0.5), "a window of ten calls is no more exact"
+    assert log.limit(healthy + 200, healthy + 300) <= 3 * 5
+    assert log.goodput(healthy + 100, healthy + 300) >= 0.8 * 5 / lasts
+
+
+@pytest.mark.rule("L10")
+@pytest.mark.parametrize("algorithm", ALL)
+def test_a_service_that_is_slower_by_itself_is_not_sent_less(algorithm: str) -> None:
+    core = core_of(algorithm)
+    changes = [Change(0.0, 1000, 0.05), Change(30.0, 1000, 0.5)]
+    log = overload(core, seconds=200, changes=changes, callers=50)
+    assert core.unloaded == 0.5
+    assert log.goodput(60, 200) >= 0.9 * 50 / 0.5
+
+
+@pytest.mark.rule("L10")
+@pytest.mark.parametrize("algorithm", ALL)
+def test_after_an_overload_all_is_served_again(algorithm: str) -> None:
+    core = core_of(algorithm)
+    changes = [Change(0.0, 1000, 0.1), Change(30.0, 5, 0.1), Change(200.0, 1000, 0.1)]
+    log = overload(core, seconds=300, changes=changes, callers=50)
+    assert log.goodput(250, 300) >= 0.9 * 50 / 0.1
+
+
 @pytest.mark.rule("L7")
 @pytest.mark.parametrize("algorithm", ALL)
 def test_rejected_calls_are_no_samples(algorithm: str) -> None:
@@ -227,7 +278,7 @@ def test_rejected_calls_are_no_samples(algorithm: str) -> None:
     for one in (core, other):
         now = 0.0
         for _ in range(50):
-            tickets = [begin(one, now) for _ in range(one.limit)]
+            tickets = fill(one, now)
             if one is core:
                 assert not any(one.try_acquire(0.0, now) for _ in range(100))
             now += 0.25
@@ -468,57 +519,107 @@ def test_a_few_calls_may_be_wrong_by_all_they_say(count: int) -> None:
 
 
 def test_it_falls_faster_than_it_rises() -> None:
-    baseline = Baseline(0.0)
-    assert baseline.learn(reading(1.0), 0.0) is False
+    baseline = Baseline(0.0, 1)
+    assert baseline.learn(reading(1.0), 20.0, 0.0) is None
     assert baseline.unloaded == 1.0
-    baseline.learn(reading(0.5), 1.0)
+    baseline.learn(reading(0.5), 20.0, 1.0)
     assert baseline.unloaded == pytest.approx(0.95)
-    baseline.learn(reading(1.05, error=0.2), 2.0)
+    baseline.learn(reading(1.05, error=0.2), 20.0, 2.0)
     assert baseline.unloaded == pytest.approx(0.952), "as long as chance may make it"
-    baseline.learn(reading(2.0, error=0.2), 3.0)
+    baseline.learn(reading(2.0, error=0.2), 20.0, 3.0)
     assert baseline.unloaded == pytest.approx(0.952), "there is a queue"
 
 
-def test_a_latency_that_is_never_seen_again_is_measured_anew_with_half_of_the_limit() -> None:
+def test_a_latency_that_is_never_seen_again_is_measured_anew_with_fewer_in_flight() -> None:
     core = core_of()
     now = rounds(core, 20, 0.25, times=4)
-    limit, began = core.limit, now
+    began = now
     while core.unloaded == 0.25 and now - began < 60:
-        tickets = []
-        while core.try_acquire(0.0, now):
-            tickets.append(Ticket(core, now))
-        lasts = 1.0 if len(tickets) > limit // 2 else 0.5  # twice as slow, and a queue of its own
-        now += lasts
+        tickets = fill(core, now)
+        now += 1.0 if len(tickets) > 12 else 0.5  # twice as slow, and a queue of its own
         for ticket in tickets:
             end(ticket, now)
-        limit = core.limit
     assert core.unloaded == 0.5
     assert TRUSTED <= now - began <= 3 * TRUSTED
     assert core.try_acquire(0.0, now)
 
 
 def test_calls_that_began_before_the_measuring_say_nothing_of_it() -> None:
-    baseline = Baseline(0.0)
-    baseline.learn(reading(0.25), 0.0)
+    baseline = Baseline(0.0, 1)
+    baseline.learn(reading(0.25), 20.0, 0.0)
     assert baseline.takes(0.0)
-    baseline.learn(reading(0.5), TRUSTED)
-    assert baseline.probing
+    baseline.learn(reading(0.5), 20.0, TRUSTED)
+    assert baseline.cap == 5.0, "half of what was in flight, not of the limit"
     assert not baseline.takes(TRUSTED + 0.499), "it began with the others still in"
     assert baseline.takes(TRUSTED + 0.5)
-    assert baseline.learn(reading(0.4), TRUSTED + 1) is True
-    assert (baseline.unloaded, baseline.probing) == (0.4, False)
+    assert baseline.learn(reading(0.4), 20.0, TRUSTED + 1) == math.inf
+    assert (baseline.unloaded, baseline.measuring) == (0.4, False)
+
+
+@pytest.mark.rule("L10")
+def test_what_is_in_flight_is_halved_until_that_makes_calls_no_quicker() -> None:
+    baseline = Baseline(0.0, 1)
+    baseline.learn(reading(0.25), 100.0, 0.0)
+    bounds, caps, now = [], [], TRUSTED
+    baseline.learn(reading(4.0, peak=64), 100.0, now)
+    while baseline.measuring:
+        caps.append(baseline.cap)
+        now += 10.0
+        bounds.append(baseline.learn(reading(max(0.5, baseline.cap / 16)), 100.0, now))
+    assert caps == [32.0, 16.0, 8.0, 4.0]
+    assert bounds == [math.inf, math.inf, math.inf, 16.0]
+    assert baseline.unloaded == 0.5
+
+
+@pytest.mark.rule("L10")
+def test_the_first_latency_is_proven_where_the_limit_is_in_use_and_again_in_time() -> None:
+    baseline = Baseline(0.0, 1)
+    for peak, now, measures in (
+        (10, 0.0, False), (10, TRUSTED, False), (11, TRUSTED, True), (5, TRUSTED + 1, False),
+        (20, TRUSTED + VERIFIED, False), (20, TRUSTED + 1 + VERIFIED, True),
+    ):  # fmt: skip
+        baseline.learn(reading(0.25, peak=peak), 20.0, now)
+        assert baseline.measuring is measures, (peak, now)
+    assert baseline.learn(reading(0.25), 20.0, 100.0) == math.inf
+    assert baseline.unloaded == 0.25
+
+
+@pytest.mark.rule("L10")
+def test_a_latency_that_was_proven_is_known_again_at_once() -> None:
+    baseline = Baseline(0.0, 1)
+    baseline.learn(reading(0.5), 10.0, 0.0)
+    for now in (TRUSTED, 2 * TRUSTED + 2):
+        baseline.learn(reading(2.0, peak=32), 40.0, now)
+        caps = 0
+        while baseline.measuring:
+            caps += 1
+            baseline.learn(reading(0.5), 40.0, now + caps)
+        assert caps == (2 if now == TRUSTED else 1), "it is halved again only to prove it"
+
+
+@pytest.mark.rule("L9")
+def test_never_fewer_than_the_least_limit_may_be_in_flight_not_even_to_measure() -> None:
+    baseline = Baseline(0.0, 4)
+    baseline.learn(reading(0.25), 7.0, 0.0)
+    baseline.learn(reading(1.0, peak=7), 7.0, TRUSTED)
+    assert baseline.cap == 4.0
+    assert baseline.learn(reading(0.5), 7.0, TRUSTED + 9) is not None
+    assert not baseline.measuring
+    core = core_of(initial=7, least=4)
+    core._baseline.cap = 4.0
+    assert len(fill(core, 0.0)) == 4
 
 
 @pytest.mark.parametrize(("known", "after"), [(0.25, TRUSTED), (2.0, 2.0 * CALLS)])
 def test_it_is_measured_anew_after_a_while_that_slow_calls_make_longer(
     known: float, after: float
 ) -> None:
-    baseline = Baseline(0.0)
-    baseline.learn(reading(known), 0.0)
-    baseline.learn(reading(2 * known), after - 0.01)
-    assert not baseline.probing
-    baseline.learn(reading(2 * known), after)
-    assert baseline.probing
+    baseline = Baseline(0.0, 1)
+    baseline.learn(reading(known), 20.0, 0.0)
+    baseline.learn(reading(2 * known), 20.0, after - 0.01)
+    assert not baseline.measuring
+    baseline.learn(reading(2 * known), 20.0, after)
+    assert baseline.measuring
 
 
 @pytest.mark.parametrize("algorithm", ALL)
@@ -528,12 +629,10 @@ def test_the_measuring_itself_moves_no_limit(algorithm: str) -> None:
     limit, now, tickets = core.limit, 100.0, [begin(core, 100.0) for _ in range(16)]
     for ticket in tickets:
         end(ticket, now + 1.0)
-    limit, half = core.limit, 0
-    while core.try_acquire(0.0, now + 2.0):
-        half += 1
-    assert half == limit // 2, "half of it is in force"
-    for _ in range(half):
-        end(Ticket(core, now + 2.0), now + 4.0)
+    limit, tickets = core.limit, fill(core, now + 2.0)
+    assert len(tickets) == 8, "half of what was in flight"
+    for ticket in tickets:
+        end(ticket, now + 4.0)
     while core.unloaded != 2.0:
         end(begin(core, now + 4.0), now + 6.0)
     assert core.limit == limit

@@ -219,8 +219,10 @@ def adaptive_limit(
 
     More than that only wait at the other end, and in an overload nothing that waits is of use any
     more. The limit shrinks when calls take longer than they do without load, and grows while
-    they do not. After five seconds without a quick one, or the time of ten calls, it is halved for
-    two latencies, to find out what the latency without load is now.
+    they do not. What they take without load is measured: after the first window, after five seconds
+    without a quick one, or the time of ten calls, and once a minute where half of the limit is in
+    use. For that, half of what was in flight is let in, for about two latencies, and half of that
+    again as long as it makes calls quicker; never fewer than *min*.
 
     Args:
         initial: the limit to begin with, *min* to *max*.

@@ -6,7 +6,8 @@
 3. Whoever waits is served by priority, and in the order of arrival among equals. If the
    queue is full, a newcomer takes the place of the last one of a lower priority, which is *shed*.
 4. A limit of which less than half is used does not grow (L7).
-5. While the latency without load is measured, half of the limit is in force.
+5. While the latency without load is measured, fewer may be in flight, but never fewer than the
+   least limit (L9).
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class AdaptiveLimitCore:
     ) -> None:
         self._config, self.key, self.max_queue = config, key, config.max_queue
         self._limit = float(config.initial)
-        self._sampler, self._baseline = Sampler(now), Baseline(now)
+        self._sampler, self._baseline = Sampler(now), Baseline(now, config.min)
         self._priorities = Priorities()
         self.latency: float | None = None  # smoothed, recent
         self.in_flight = 0
@@ -164,7 +165,7 @@ class AdaptiveLimitCore:
         return self._baseline.unloaded is None
 
     def _take(self, priority: float) -> bool:
-        limit = self._limit / 2 if self._baseline.probing else self._limit
+        limit = min(self._limit, self._baseline.cap)
         if self.in_flight >= max(1, int(limit * self._priorities.share(priority))):
             return False
         self.in_flight += 1
@@ -181,7 +182,9 @@ class AdaptiveLimitCore:
         sampler.peak = self.in_flight
         known = self.latency
         self.latency = reading.mean if known is None else known + RECENT * (reading.mean - known)
-        if self._baseline.learn(reading, now):
+        bound = self._baseline.learn(reading, self._limit, now)
+        if bound is not None:
+            self._limit = max(min(self._limit, bound), float(config.min))
             return
         assert self._baseline.unloaded is not None
         limit = config.algorithm(self._limit, reading, self._baseline.unloaded)

@@ -7,14 +7,17 @@
    and whatever there is after `LONGEST`.
 2. The latency without load is a slow mean, of the windows that are not longer than chance may
    make them. It falls faster than it rises.
-3. A mean that is never seen again may be out of date: the service has become slower, and not
-   because of us. So after `TRUSTED` seconds, or the time of `CALLS` calls, it is measured anew,
-   with the limit halved until the calls that began before have ended. A standing queue could
-   never be told from a slow service otherwise.
+3. A mean that is never seen again may be out of date: the service has become slower, or our calls
+   wait for each other. So after `TRUSTED` seconds, or the time of `CALLS` calls, it is measured
+   anew, with half of what was in flight, by calls that begin when the others have ended. If they
+   are quicker, calls were waiting, and it is halved again, until that changes nothing: then the
+   mean is that of a call alone. A queue of our own could never be told from a slow service
+   otherwise, and what a latency says that is as it ever was is no proof: so it is measured after
+   the first window, too, and every `VERIFIED` seconds, where half of the limit is in use.
 4. Calls that were cancelled or rejected are no samples; who ended in a time-out is a *drop*,
    and its time a lower bound of what it would have taken (L7).
 
-The measuring with a halved limit is after ProbeRTT of BBR (Cardwell et al., 2016).
+The measuring with fewer calls in flight is after ProbeRTT of BBR (Cardwell et al., 2016).
 """
 
 from __future__ import annotations
@@ -31,6 +34,9 @@ TRUSTED: Final = 5.0
 CALLS: Final = 10
 FALLS: Final = 0.1
 RISES: Final = 0.02
+VERIFIED: Final = 60.0
+WAITED: Final = 0.8
+"""Half of the calls must be quicker than this share, or they did not wait for each other."""
 
 
 class Outcome(enum.Enum):
@@ -97,34 +103,80 @@ class Sampler:
 
 
 class Baseline:
-    """The latency without load, ``unloaded``; None before the first window."""
+    """The latency without load, ``unloaded``; None before the first window.
 
-    __slots__ = ("_probe_from", "_seen_at", "unloaded")
+    While it is measured, at most ``cap`` calls, never fewer than *least*, are to be in flight.
+    """
 
-    def __init__(self, now: float) -> None:
+    __slots__ = (
+        "_before",
+        "_due_at",
+        "_fell",
+        "_least",
+        "_measured_from",
+        "_proven",
+        "_seen_at",
+        "cap",
+        "unloaded",
+    )
+
+    def __init__(self, now: float, least: int) -> None:
         self.unloaded: float | None = None
-        self._seen_at = now
-        self._probe_from = math.inf  # calls that began before say nothing of the halved limit
+        self.cap = math.inf
+        self._least = float(least)
+        self._seen_at = self._due_at = now
+        self._before = 0.0  # the mean at the cap before this one
+        self._fell = False  # whether calls were quicker with fewer in flight
+        self._proven = 0.0  # what was measured last
+        self._measured_from = -math.inf  # calls that began before say nothing of the cap
 
     @property
-    def probing(self) -> bool:
-        """Whether the limit is to be halved, to measure."""
-        return self._probe_from != math.inf
+    def measuring(self) -> bool:
+        """Whether fewer calls are to be in flight, to measure."""
+        return self.cap != math.inf
 
     def takes(self, began: float) -> bool:
-        """Whether a call that began then tells of the limit that is in force."""
-        return not self.probing or began >= self._probe_from
+        """Whether a call that began then tells of what is in force."""
+        return began >= self._measured_from
 
-    def learn(self, reading: Reading, now: float) -> bool:
-        """Take a window into account; True if it was the measuring, and no other."""
+    def learn(self, reading: Reading, limit: float, now: float) -> float | None:
+        """Take a window under *limit* into account. If it was for the measuring, and so for nothing
+        else, return how many calls may be in flight by what was found, ``inf`` for no such bound.
+        """
+        if self.measuring:
+            return self._measure(reading, now)
         mean, known = reading.mean, self.unloaded
-        if self.probing or known is None:
-            probed = self.probing
-            self.unloaded, self._seen_at, self._probe_from = mean, now, math.inf
-            return probed
-        if mean - reading.error <= known:  # else it says that there is a queue
+        if known is None:
+            self._know(mean, now, TRUSTED)
+        elif mean - reading.error <= known:  # else it says that there is a queue
             self.unloaded = known + (FALLS if mean < known else RISES) * (mean - known)
             self._seen_at = now
+            if now >= self._due_at and 2 * reading.peak > limit:
+                self._lower(min(limit, reading.peak), mean, now)
         elif now - self._seen_at >= max(TRUSTED, CALLS * known):
-            self._seen_at, self._probe_from = now, now + mean
-        return False
+            self._lower(min(limit, reading.peak), mean, now)
+        return None
+
+    def _measure(self, reading: Reading, now: float) -> float:
+        """The window of one cap: lower it again while that makes calls quicker."""
+        cap, mean = self.cap, reading.mean
+        proven = mean - reading.error <= self._proven
+        waited = mean + reading.error < WAITED * self._before
+        self._fell = self._fell or waited
+        if waited and not proven and cap > self._least:
+            self._lower(cap, mean, now)
+            return math.inf
+        self.cap, self._proven = math.inf, mean
+        self._know(mean, now, VERIFIED)
+        return 4 * cap if self._fell else math.inf
+
+    def _lower(self, used: float, mean: float, now: float) -> None:
+        """Halve what may be in flight."""
+        if not self.measuring:
+            self._fell = False
+        self.cap, self._before = max(self._least, used / 2), mean
+        self._measured_from = now + mean
+
+    def _know(self, mean: float, now: float, trusted: float) -> None:
+        self.unloaded, self._seen_at = mean, now
+        self._due_at = now + max(trusted, CALLS * mean)
