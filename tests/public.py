@@ -162,7 +162,7 @@ def _default(value: object) -> str:
     return (
         value.__name__
         if inspect.isclass(value)
-        else str(value)
+        else f"{type(value).__name__}.{value.name}"
         if isinstance(value, enum.Enum)
         else repr(value)
     )

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from resilient._core.keys import Keys
 from resilient._policies.common.calls import Blocks, Call
+from resilient._policies.common.shared import Shared
 from resilient._runtime.decorate import AnyFunction, bare_wrapper, decorate
 from resilient._runtime.keying import Key, KeyOf, hashable, key_of
 
@@ -163,7 +164,7 @@ K = TypeVar("K", bound=Keyed)
 T = TypeVar("T")
 
 
-class OfKey(Blocks, Generic[K, T]):
+class OfKey(Shared, Blocks, Generic[K, T]):
     """One key of a keyed policy: the same interface, and no state before the first call."""
 
     def __init__(self, policy: K, key: Hashable) -> None:

@@ -1,0 +1,23 @@
+"""What all its users share, and what can't leave its process."""
+
+from __future__ import annotations
+
+from typing import NoReturn, Self
+
+
+class Shared:
+    """A copy of it is the thing itself, as with a logger, and nothing pickles it (F15)."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} can't be pickled, since its state is that of one process: "
+            "build one in each process, such as at the top of a module"
+        )
