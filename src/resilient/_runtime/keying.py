@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import threading
+import weakref
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, final
 
 from resilient._core.checks import refuse_type
 
@@ -41,6 +43,54 @@ def hashable(key: Hashable) -> Hashable:
             f"key must be hashable, not {key!r}: return a string, a number or a tuple of these"
         ) from error
     return key
+
+
+@final
+class Scope:
+    """A function, as the keys of its calls are kept under it: no other function has the same."""
+
+    __slots__ = ("__weakref__", "_fn")
+
+    def __init__(self, fn: Callable[..., object]) -> None:
+        self._fn = fn
+
+
+class Scopes:
+    """The functions under one policy with ``key=``: each for as long as it has a wrapper, or
+    something is kept of it. *lock* is the policy's.
+    """
+
+    __slots__ = ("_lock", "_scopes")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._scopes: weakref.WeakValueDictionary[object, Scope] = weakref.WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._scopes)
+
+    def find(self, fn: Callable[..., object]) -> Scope:
+        """The scope of *fn*, without the wrappers of policies; made if there is none."""
+        known: object = fn
+        try:
+            hash(fn)
+        except TypeError:
+            known = id(fn)  # its scope keeps it, so that no other has this id
+        with self._lock:
+            scope = self._scopes.get(known)
+            if scope is None:
+                scope = self._scopes[known] = Scope(fn)
+        return scope
+
+    def keys(self, key: Hashable) -> list[Hashable]:
+        """What *key* may be kept as: by itself, and under each function."""
+        scopes = [ref() for ref in self._scopes.valuerefs()]  # one step: functions come and go
+        return [key, *((scope, key) for scope in scopes if scope is not None)]
+
+
+def user_key(key: Hashable) -> Hashable:
+    """*key* as its user knows it: without the function under which it is kept."""
+    return key[1] if type(key) is tuple and len(key) == 2 and type(key[0]) is Scope else key  # noqa: PLR2004  # the two of `Scopes.keys`
 
 
 def arguments_key(

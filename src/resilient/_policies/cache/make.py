@@ -88,7 +88,8 @@ def cache(
     Args:
         ttl: seconds that a value lives, above 0, drawn for each from ``ttl * (1 - jitter)`` to
             ``ttl * (1 + jitter)``, so that what came in together does not end together.
-        max_size: entries that are kept, at least 1; the least recently used goes first.
+        max_size: entries that are kept, at least 1, of all functions together; the least recently
+            used goes first.
         negative_ttl: seconds, above 0, for which "there is none" is remembered; without it such a
             result is like any other.
         negative: a predicate on the result that says what that is; otherwise ``None`` is. Only with
@@ -103,9 +104,12 @@ def cache(
             denies the answer is ``None``, without a call and without taking room.
         invalidation: a channel over which caches tell each other what to forget, see
             `resilient.integrations.invalidation`.
-        key: a function of the call's arguments, or the name of a parameter: what says that two
-            calls are the same. Otherwise the function and its arguments as written, with their
-            types; then *exists* is asked for the single argument.
+        key: a function of the call's arguments, or the name of a parameter: what says which calls
+            of one function are the same; two functions never get each other's results, and
+            `Cache.invalidate` drops a key for all of them. A function that was decorated twice is
+            one; a partial, or a lambda made for each call, is a function of its own. Otherwise the
+            function and its arguments as written, with their types; then *exists* is asked for the
+            single argument.
         rng: a `random.Random` of its own, for the jitter.
         name: what errors, events and metrics call it; else that of the first function it decorates.
 

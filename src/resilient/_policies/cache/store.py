@@ -13,7 +13,7 @@ from resilient._core.counter import Counter
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.singleflight import SingleFlight
 from resilient._runtime import clock, notify, rng
-from resilient._runtime.keying import Key
+from resilient._runtime.keying import Key, user_key
 
 TOTALS: Final = (
     "hits", "misses", "negative_hits", "stale_served", "refreshes", "refresh_failed",
@@ -61,9 +61,10 @@ class CacheStore:
         self.core.evicted.clear()
 
     def drop(self, key: Hashable) -> None:
-        """Forget *key*, and let nobody join a run that began before."""
+        """Forget *key* of every function, and let nobody join a run that began before."""
         with self._lock:
-            self.core.drop(key)
+            for one in self.flight._scopes.keys(key):
+                self.core.drop(one)
         self.flight.forget(key)
         self.core.evicted.clear()
 
@@ -95,7 +96,7 @@ class CacheStore:
         exists = self._settings.exists
         assert exists is not None
         try:
-            if exists(key if self._settings.key is not None else argument()):
+            if exists(user_key(key) if self._settings.key is not None else argument()):
                 return False
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             self._complain(exists, fault)
