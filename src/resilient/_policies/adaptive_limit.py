@@ -16,6 +16,7 @@ from resilient._core.adaptive_limit import (
 )
 from resilient._core.checks import check_int, check_name, check_number, refuse, refuse_type
 from resilient._core.matching import each
+from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.queueing import QueueingPolicy
 from resilient._policies.common.waiting import Sleeper
@@ -202,6 +203,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
     return Outcome.IGNORED
 
 
+@factory("adaptive_limit()")
 def adaptive_limit(
     *,
     initial: int = 20,
@@ -250,8 +252,6 @@ def adaptive_limit(
         limiters and *Site Reliability Engineering* (2016), ch. 21, "Criticality"; the measuring
         after ProbeRTT of BBR (Cardwell et al., 2016).
     """
-    if callable(initial):
-        raise TypeError(f"initial must be a number, not {initial!r}: write @adaptive_limit()")
     check_int("min", min)
     check_int("initial", initial)
     check_int("max", max)

@@ -30,6 +30,11 @@ def decorate(policy: Guarding, fn: Callable[P, R]) -> Callable[P, R]:
     """Guard every call of *fn*; the wrapper looks like it and carries the policy."""
     if isinstance(fn, staticmethod):
         return cast("Callable[P, R]", staticmethod(decorate(policy, fn.__func__)))
+    if isinstance(fn, type):
+        raise TypeError(
+            f"{_name(fn)} is a class: decorate its methods, or write policy.call({fn.__name__}, "
+            "...) where one is made"
+        )
     bare = bare_wrapper(policy, fn)
     policy._default_name(_name(fn))
     if isinstance(fn, (FunctionType, MethodType)):
@@ -108,12 +113,7 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 def check_function(fn: object) -> None:
     """Refuse what can't be guarded by a call around it, and say what to write."""
     if not callable(fn):
-        instead = (
-            " (write @classmethod above, the policy below it)"
-            if isinstance(fn, classmethod)
-            else ""
-        )
-        raise TypeError(f"a policy guards functions, not {fn!r}{instead}")
+        raise TypeError(f"a policy guards functions, not {fn!r}: {_instead_of(fn)}")
     inner: object = fn
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -128,6 +128,20 @@ def check_function(fn: object) -> None:
             f"{_name(fn)} was made by contextmanager: its body runs after the call is over. "
             "Put `with policy.admit():` inside it"
         )
+
+
+def _instead_of(thing: object) -> str:
+    """What to write where a function is wanted, and *thing* came."""
+    if isinstance(thing, classmethod):
+        return "write @classmethod above, the policy below it"
+    if isinstance(thing, (property, functools.cached_property)):
+        return "write the property above, the policy below it"
+    if inspect.isawaitable(thing):
+        if inspect.iscoroutine(thing):
+            thing.close()  # else Python would complain that nobody awaited it
+        name = getattr(thing, "__name__", "fn")
+        return f"write call({name}, ...), without calling it, so that the whole call is guarded"
+    return "was a factory used without its parentheses?"
 
 
 def _made_by_contextmanager(fn: object) -> bool:

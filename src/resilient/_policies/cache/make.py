@@ -20,6 +20,7 @@ from resilient._core.checks import (
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.cache.shell import Cache
 from resilient._policies.cache.store import Settings
+from resilient._policies.common.factory import factory
 from resilient._runtime.decorate import is_coroutine_function
 from resilient._runtime.keying import Key, check_key
 
@@ -65,6 +66,7 @@ def cache(
     rng: random.Random | None = None,
     name: str | None = None,
 ) -> Cache[Never]: ...
+@factory("cache(60)")
 def cache(
     ttl: Seconds,
     *,
@@ -163,7 +165,7 @@ def _predicate(exists: object) -> Callable[[Any], object] | None:
         return None
     if hasattr(type(exists), "__contains__"):
         return cast("Container", exists).__contains__
-    if not callable(exists):
+    if not callable(exists) or hasattr(exists, "__contains__"):  # a class of such, for one of it
         refuse_type("exists", exists, "a filter, a set, a predicate on the key, or None")
     return _sync("exists", cast("Callable[[Any], object]", exists))
 
@@ -177,7 +179,8 @@ def _sync(name: str, predicate: Callable[[Any], object] | None) -> Callable[[Any
 
 def _channel(invalidation: object) -> Invalidation | None:
     if invalidation is None or (
-        callable(getattr(invalidation, "publish", None))
+        not isinstance(invalidation, type)
+        and callable(getattr(invalidation, "publish", None))
         and callable(getattr(invalidation, "subscribe", None))
     ):
         return cast("Invalidation | None", invalidation)

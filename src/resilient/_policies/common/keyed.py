@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from resilient._core.keys import Keys
 from resilient._policies.common.calls import Blocks, Call
-from resilient._policies.common.shared import Shared
+from resilient._policies.common.shared import Fixed, set_once
 from resilient._runtime.decorate import AnyFunction, bare_wrapper, decorate
 from resilient._runtime.keying import Key, KeyOf, hashable, key_of
 
@@ -164,11 +164,15 @@ K = TypeVar("K", bound=Keyed)
 T = TypeVar("T")
 
 
-class OfKey(Shared, Blocks, Generic[K, T]):
+class OfKey(Fixed, Blocks, Generic[K, T]):
     """One key of a keyed policy: the same interface, and no state before the first call."""
 
+    _policy: K
+    _key: Hashable
+
     def __init__(self, policy: K, key: Hashable) -> None:
-        self._policy, self._key = policy, key
+        set_once(self, "_policy", policy)  # made for each call, perhaps
+        set_once(self, "_key", key)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
-from resilient._policies.common.shared import Shared
+from resilient._policies.common.shared import Fixed
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, bare_wrapper, decorate
 from resilient._runtime.locks import new_lock
@@ -35,7 +35,7 @@ class Policy(Protocol):
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
-class PolicyBase(Shared, abc.ABC):
+class PolicyBase(Fixed, abc.ABC):
     """The common part; one subclass for each policy."""
 
     kind: str

@@ -21,3 +21,21 @@ class Shared:
             f"{self!r} can't be pickled, since its state is that of one process: "
             "build one in each process, such as at the top of a module"
         )
+
+
+set_once = object.__setattr__
+"""How the package sets an attribute that users see."""
+
+
+class Fixed(Shared):
+    """Shared, and without attributes to assign: what is private is for the package (F17)."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"{self!r}: {name} can't be assigned. Give it what it should know when you build "
+                "it; what may change later has methods"
+            )
+        set_once(self, name, value)

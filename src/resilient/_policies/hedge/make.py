@@ -17,6 +17,7 @@ from resilient._core.checks import (
 )
 from resilient._core.hedge import HedgeDelay
 from resilient._core.matching import Verdict
+from resilient._policies.common.factory import factory
 from resilient._policies.common.verdicts import judge_of
 from resilient._policies.hedge.shell import Hedge
 from resilient._policies.retry.budget import RetryBudget
@@ -26,6 +27,7 @@ from resilient._typing import DEFAULT, Default, ErrorSpec
 QUANTILE: Final = re.compile(r"p(\d{1,3}(?:\.\d+)?)")
 
 
+@factory('hedge("p95")')
 def hedge(
     after: Seconds | str,
     *,

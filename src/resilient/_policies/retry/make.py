@@ -16,6 +16,7 @@ from resilient._core.checks import (
 )
 from resilient._core.matching import Judge, Matcher, Verdict
 from resilient._policies.backoff import backoff
+from resilient._policies.common.factory import factory
 from resilient._policies.common.verdicts import CLASSIFIED
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.deciding import Settings, classify_first
@@ -41,6 +42,7 @@ WAIT: Final = backoff(0.1, max=10.0)
 ATTEMPTS: Final = 3
 
 
+@factory("retry(on=...)")
 def retry(
     name: str | None = None,
     *,

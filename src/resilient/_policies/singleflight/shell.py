@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 from resilient._core.counter import Counter
 from resilient._core.singleflight import Execution, FlightTable
 from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.shared import set_once
 from resilient._policies.common.waiting import on_loop
 from resilient._policies.deadline.block import Deadline, deadline_here
 from resilient._policies.deadline.here import check_deadline, enforced_here
@@ -96,7 +97,7 @@ class SingleFlight(PolicyBase):
         if part_of is None:
             self._register()
         else:  # another policy's, of that kind
-            self.kind = part_of
+            set_once(self, "kind", part_of)
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run *fn*, or join the run of whoever asked `do` for the same *key*, whatever function
