@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from resilient._core.keys import Keys
 from resilient._policies.common.calls import Blocks, Call
-from resilient._policies.common.shared import Fixed, set_once
+from resilient._policies.common.shared import Fixed
 from resilient._runtime.decorate import AnyFunction, bare_wrapper, decorate
 from resilient._runtime.keying import Key, KeyOf, hashable, key_of
 
@@ -171,8 +171,8 @@ class OfKey(Fixed, Blocks, Generic[K, T]):
     _key: Hashable
 
     def __init__(self, policy: K, key: Hashable) -> None:
-        set_once(self, "_policy", policy)  # made for each call, perhaps
-        set_once(self, "_key", key)
+        own = self.__dict__  # made for each call, perhaps, and `__setattr__` costs more
+        own["_policy"], own["_key"] = policy, key
 
     @property
     def name(self) -> str:
