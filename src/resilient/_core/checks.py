@@ -10,7 +10,9 @@ import inspect
 import math
 from collections.abc import Callable
 from types import FunctionType
-from typing import NoReturn
+from typing import Final, NoReturn
+
+from resilient._core.functions import is_coroutine_function, is_generator_function
 
 Seconds = float | dt.timedelta
 
@@ -100,6 +102,17 @@ def check_callable(name: str, value: object) -> Callable[..., object] | None:
     if value is not None and not callable(value):
         refuse_type(name, value, "a function or None")
     return value
+
+
+AT_ONCE: Final = "a function that answers at once, no coroutine function and no generator"
+
+
+def check_sync(name: str, value: object) -> Callable[..., object] | None:
+    """A function that answers at once, or ``None``."""
+    check_callable(name, value)
+    if is_coroutine_function(value) or is_generator_function(value):
+        refuse_type(name, value, AT_ONCE)
+    return value  # type: ignore[return-value]  # callable
 
 
 def check_takes(name: str, fn: Callable[..., object], count: int, allowed: str) -> None:

@@ -14,7 +14,15 @@ from resilient._core.adaptive_limit import (
     Outcome,
     Ticket,
 )
-from resilient._core.checks import check_int, check_name, check_number, refuse, refuse_type
+from resilient._core.checks import (
+    check_int,
+    check_name,
+    check_number,
+    check_sync,
+    refuse,
+    refuse_type,
+)
+from resilient._core.functions import at_once
 from resilient._core.matching import each
 from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
@@ -178,7 +186,9 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
     def _rank(self) -> Callable[..., float]:
         priority = self._priority
         if callable(priority):
-            return lambda *args, **kwargs: check_number("priority", priority(*args, **kwargs))
+            return lambda *args, **kwargs: check_number(
+                "priority", at_once(priority(*args, **kwargs))
+            )
         return lambda *_args, **_kwargs: priority
 
 
@@ -262,7 +272,9 @@ def adaptive_limit(
         refuse("initial", initial, f"between min and max, {min} to {max}")
     if algorithm not in ALGORITHMS:
         refuse("algorithm", algorithm, 'one of "gradient", "aimd", "vegas"')
-    if not callable(priority):
+    if callable(priority):
+        check_sync("priority", priority)
+    else:
         if isinstance(priority, str):
             refuse_type("priority", priority, "a number or a function of the call's arguments")
         priority = check_number("priority", priority)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar, cast, final, overload
 
 from resilient._core.checks import check_callable, check_name, check_takes
 from resilient._core.counter import Counter
+from resilient._core.functions import is_coroutine_function
 from resilient._core.matching import Judge, Verdict
 from resilient._policies.common.factory import factory
 from resilient._policies.common.widening import Widening
@@ -18,7 +19,6 @@ from resilient._runtime import notify
 from resilient._runtime.decorate import (
     AnyFunction,
     CoroutineReturned,
-    is_coroutine_function,
     refuse_coroutine,
     refuse_if_coroutine,
 )

@@ -12,6 +12,7 @@ from types import MethodType
 from typing import Any, Final, TypeVar, cast
 
 from resilient._core.checks import check_seconds
+from resilient._core.functions import is_coroutine_function
 from resilient._policies.backoff import Backoff
 from resilient._policies.breaker import Breaker
 from resilient._policies.cache import Cache
@@ -22,7 +23,6 @@ from resilient._policies.pipeline import Pipeline
 from resilient._policies.protect import Protection
 from resilient._policies.retry import Retry
 from resilient._policies.timeout import Timeout
-from resilient._runtime.decorate import is_coroutine_function
 
 Outer = TypeVar("Outer", bound=PolicyBase)
 Inner = TypeVar("Inner", bound=PolicyBase)

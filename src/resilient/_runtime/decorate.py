@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import CoroutineType, FunctionType, MethodType
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
 
+from resilient._core.functions import is_coroutine_function, is_generator_function
+
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyFunction = Callable[..., Any]
@@ -78,19 +80,6 @@ def innermost(fn: AnyFunction) -> AnyFunction:
     return fn
 
 
-def is_coroutine_function(fn: object) -> bool:
-    """Whether calling *fn* makes a coroutine. Functions, partials, objects with an async
-    ``__call__``.
-    """
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return inspect.iscoroutinefunction(fn) or (
-        not inspect.isroutine(fn)
-        and not isinstance(fn, type)
-        and inspect.iscoroutinefunction(_call_of(fn))
-    )
-
-
 def refuse_coroutine(fn: AnyFunction, result: object) -> NoReturn:
     """End the coroutine that the sync *fn* returned, and say what to write."""
     cast("CoroutineType[object, object, object]", result).close()
@@ -117,12 +106,11 @@ def check_function(fn: object) -> None:
     inner: object = fn
     while isinstance(inner, functools.partial):
         inner = inner.func
-    for one in (inner, _call_of(inner)):
-        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
-            raise TypeError(
-                f"{_name(fn)} is a generator function: its body runs after the call is over. "
-                "Guard the call that opens the stream, or use `with policy.admit():` inside"
-            )
+    if is_generator_function(inner):
+        raise TypeError(
+            f"{_name(fn)} is a generator function: its body runs after the call is over. "
+            "Guard the call that opens the stream, or use `with policy.admit():` inside"
+        )
     if _made_by_contextmanager(inner):
         raise TypeError(
             f"{_name(fn)} was made by contextmanager: its body runs after the call is over. "
@@ -146,10 +134,6 @@ def _instead_of(thing: object) -> str:
 
 def _made_by_contextmanager(fn: object) -> bool:
     return getattr(fn, "__globals__", None) is vars(contextlib) and hasattr(fn, "__wrapped__")
-
-
-def _call_of(fn: object) -> object:
-    return getattr(type(fn), "__call__", None)  # noqa: B004  # the method itself is wanted
 
 
 def _name(fn: object) -> str:

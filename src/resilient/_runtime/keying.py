@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, final
 
-from resilient._core.checks import refuse_type
+from resilient._core.checks import check_sync, refuse_type
+from resilient._core.functions import at_once
 
 Key = Callable[..., Hashable] | str
 Arguments = tuple[object, ...]
@@ -18,8 +19,10 @@ KeyOf = Callable[..., Hashable]
 
 def check_key(key: object) -> Key | None:
     """``key=`` as a policy was given it."""
-    if key is None or isinstance(key, str) or callable(key):
+    if isinstance(key, str):
         return key
+    if key is None or callable(key):
+        return check_sync("key", key)
     refuse_type("key", key, "a function of the call's arguments, the name of a parameter, or None")
 
 
@@ -35,14 +38,14 @@ def key_of(key: Key, fn: Callable[..., object]) -> KeyOf:
 
 
 def hashable(key: Hashable) -> Hashable:
-    """*key*, or the `TypeError` that names the argument."""
+    """*key*, or the `TypeError` that names the argument. A coroutine is none, though hashable."""
     try:
         hash(key)
     except TypeError as error:
         raise TypeError(
             f"key must be hashable, not {key!r}: return a string, a number or a tuple of these"
         ) from error
-    return key
+    return at_once(key)
 
 
 @final

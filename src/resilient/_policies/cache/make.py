@@ -9,11 +9,11 @@ from typing import Any, Never, Protocol, cast, overload
 from resilient._core.cache import CacheConfig
 from resilient._core.checks import (
     Seconds,
-    check_callable,
     check_int,
     check_name,
     check_number,
     check_seconds,
+    check_sync,
     refuse,
     refuse_type,
 )
@@ -21,7 +21,6 @@ from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.cache.shell import Cache
 from resilient._policies.cache.store import Settings
 from resilient._policies.common.factory import factory
-from resilient._runtime.decorate import is_coroutine_function
 from resilient._runtime.keying import Key, check_key
 
 
@@ -151,7 +150,7 @@ def cache(
     )
     settings = Settings(
         config=config,
-        negative=_sync("negative", check_callable("negative", negative)),
+        negative=check_sync("negative", negative),
         exists=_predicate(exists),
         invalidation=_channel(invalidation),
         key=check_key(key),
@@ -164,17 +163,10 @@ def _predicate(exists: object) -> Callable[[Any], object] | None:
     if exists is None:
         return None
     if hasattr(type(exists), "__contains__"):
-        return cast("Container", exists).__contains__
+        return check_sync("exists", cast("Container", exists).__contains__)
     if not callable(exists) or hasattr(exists, "__contains__"):  # a class of such, for one of it
         refuse_type("exists", exists, "a filter, a set, a predicate on the key, or None")
-    return _sync("exists", cast("Callable[[Any], object]", exists))
-
-
-def _sync(name: str, predicate: Callable[[Any], object] | None) -> Callable[[Any], object] | None:
-    """*predicate*, unless it is a coroutine function: what it returns is always true."""
-    if is_coroutine_function(predicate):
-        refuse_type(name, predicate, "a function that answers at once, no coroutine function")
-    return predicate
+    return check_sync("exists", exists)
 
 
 def _channel(invalidation: object) -> Invalidation | None:
@@ -183,5 +175,8 @@ def _channel(invalidation: object) -> Invalidation | None:
         and callable(getattr(invalidation, "publish", None))
         and callable(getattr(invalidation, "subscribe", None))
     ):
+        if invalidation is not None:
+            for method in ("publish", "subscribe"):
+                check_sync(f"invalidation.{method}", getattr(invalidation, method))
         return cast("Invalidation | None", invalidation)
     refuse_type("invalidation", invalidation, "an object with publish(key) and subscribe(callback)")

@@ -9,6 +9,7 @@ from types import MethodType
 from typing import Any, TypeVar, final
 
 from resilient._core.cache import StaleResult
+from resilient._core.functions import at_once
 from resilient._policies.cache.fetch import CacheExecution
 from resilient._policies.cache.store import TOTALS, CacheStore, Settings
 from resilient._policies.common.widening import Widening
@@ -104,7 +105,7 @@ class Cache(Widening[T_co]):
         """
         self._store.drop(hashable(key))
         if self._settings.invalidation is not None:
-            self._settings.invalidation.publish(key)
+            at_once(self._settings.invalidation.publish(key))  # type: ignore[func-returns-value]  # None, if it was written as a function
 
     def clear(self) -> None:
         """Forget everything, in this cache alone."""
@@ -226,6 +227,7 @@ class Cache(Widening[T_co]):
 
     def _miss(self, run: CacheExecution) -> Any:
         store = self._store
+        at_once(user_key(run.key))
         if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
         next(store.counters["misses"].increment)
@@ -233,6 +235,7 @@ class Cache(Widening[T_co]):
 
     async def _miss_async(self, run: CacheExecution) -> Any:
         store = self._store
+        at_once(user_key(run.key))
         if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
         next(store.counters["misses"].increment)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from resilient._core.cache import CacheConfig, CacheCore, Entry, Fetching
 from resilient._core.counter import Counter
+from resilient._core.functions import at_once
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.singleflight import SingleFlight
 from resilient._runtime import clock, notify, rng
@@ -96,7 +97,7 @@ class CacheStore:
         exists = self._settings.exists
         assert exists is not None
         try:
-            if exists(user_key(key) if self._settings.key is not None else argument()):
+            if at_once(exists(user_key(key) if self._settings.key is not None else argument())):
                 return False
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             self._complain(exists, fault)
@@ -111,7 +112,7 @@ class CacheStore:
         if asked is None:
             return result is None
         try:
-            return bool(asked(result))
+            return bool(at_once(asked(result)))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             self._complain(asked, fault)
             return False

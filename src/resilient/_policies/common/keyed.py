@@ -78,7 +78,7 @@ class KeyedState(Generic[S]):
             hashable(key)  # says it better
             raise
         if state is None:
-            state = self._new(key)
+            state = self._new(hashable(key))
             for gone in self._keys.add(key, state):
                 _add(self._evicted_totals, self._totals(gone))
         return state

@@ -8,10 +8,10 @@ from typing import Any, Final, Literal
 
 from resilient._core.checks import (
     Seconds,
-    check_callable,
     check_int,
     check_name,
     check_seconds,
+    check_sync,
     refuse,
     refuse_type,
 )
@@ -21,7 +21,6 @@ from resilient._policies.common.factory import factory
 from resilient._policies.common.verdicts import judge_of
 from resilient._policies.hedge.shell import Hedge
 from resilient._policies.retry.budget import RetryBudget
-from resilient._runtime.decorate import is_coroutine_function
 from resilient._typing import DEFAULT, Default, ErrorSpec
 
 QUANTILE: Final = re.compile(r"p(\d{1,3}(?:\.\d+)?)")
@@ -72,8 +71,7 @@ def hedge(
         )
     if budget is not DEFAULT and budget is not None and not isinstance(budget, RetryBudget):
         refuse_type("budget", budget, "a RetryBudget, or None for none")
-    if is_coroutine_function(check_callable("discard", discard)):
-        refuse_type("discard", discard, "a plain function, since a loser is not waited for")
+    check_sync("discard", discard)  # a loser is not waited for
     return Hedge(
         check_name("name", name, instead='@hedge("p95")'),
         _delay(after),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from resilient._core.counter import Counter
+from resilient._core.functions import at_once
 from resilient._core.matching import Judge, Verdict
 from resilient._core.retry import REASONS, Reason, StopReason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
@@ -85,7 +86,7 @@ class DecidingRetry(PolicyBase):
             return False
         assert view is not None
         try:
-            wanted = bool(settings.strategy(view.show(error, result)))
+            wanted = bool(at_once(settings.strategy(view.show(error, result))))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             return self._strategy_failed("retry", settings.strategy, fault)
         return wanted or (error is None and self._unwanted(result))

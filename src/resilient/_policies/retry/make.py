@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from resilient._core.checks import (
     Seconds,
-    check_callable,
     check_int,
     check_name,
     check_seconds,
+    check_sync,
     refuse_type,
 )
 from resilient._core.matching import Judge, Matcher, Verdict
@@ -120,7 +120,7 @@ def retry(
         asked_stop=stop,
         within=limit,
         budget=RetryBudget() if budget is DEFAULT else budget,
-        on_result=check_callable("on_result", on_result),
+        on_result=check_sync("on_result", on_result),
         key=check_key(key),
     )
     return Retry(name, settings)

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from resilient._core.checks import Seconds, check_seconds, check_takes, refuse_type
+from resilient._core.checks import Seconds, check_seconds, check_sync, check_takes, refuse_type
+from resilient._core.functions import at_once
 from resilient._policies.backoff import Backoff
 from resilient._runtime import clock
 
@@ -46,6 +47,7 @@ def wait_rule(wait: object) -> WaitRule | None:
         return None
     if not callable(wait) or isinstance(wait, type):
         refuse_type("wait", wait, WAITS)
+    check_sync("wait", wait)
     check_takes("wait", wait, 2, WAITS)
     return lambda attempt, error: _usable(wait(attempt, error))
 
@@ -63,8 +65,9 @@ def stop_rule(stop: object) -> Callable[[Any], bool] | None:
         return None
     if not callable(stop) or isinstance(stop, type):
         refuse_type("stop", stop, STOPS)
+    check_sync("stop", stop)
     check_takes("stop", stop, 1, STOPS)
-    return lambda state: bool(stop(state))
+    return lambda state: bool(at_once(stop(state)))
 
 
 def is_retry_strategy(on: object) -> bool:
@@ -134,6 +137,7 @@ def _usable(value: object) -> float:
         or not value >= 0
         or math.isnan(value)
     ):
+        at_once(value)
         raise ValueError(f"wait must give seconds of at least 0, not {value!r}")
     return float(value)
 

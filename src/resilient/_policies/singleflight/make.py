@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilient._core.checks import check_callable, check_name
+from resilient._core.checks import check_name, check_sync
 from resilient._policies.singleflight.shell import SingleFlight
 from resilient._runtime.keying import Key, check_key
 
@@ -44,5 +44,5 @@ def singleflight(
     return SingleFlight(
         check_name("name", name, instead="@singleflight()"),
         check_key(key),
-        check_callable("copy", copy),
+        check_sync("copy", copy),
     )

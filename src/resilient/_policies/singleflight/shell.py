@@ -12,6 +12,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
 from resilient._core.counter import Counter
+from resilient._core.functions import is_coroutine_function
 from resilient._core.singleflight import Execution, FlightTable
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.common.shared import set_once
@@ -35,7 +36,6 @@ from resilient._runtime.decorate import (
     AnyFunction,
     check_function,
     innermost,
-    is_coroutine_function,
     refuse_coroutine,
 )
 from resilient._runtime.keying import (
