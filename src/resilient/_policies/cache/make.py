@@ -89,8 +89,8 @@ def cache(
     Args:
         ttl: seconds that a value lives, above 0, drawn for each from ``ttl * (1 - jitter)`` to
             ``ttl * (1 + jitter)``, so that what came in together does not end together.
-        max_size: entries that are kept, at least 1, of all functions together; the least recently
-            used goes first.
+        max_size: entries that are kept, at least 1, of all functions together. What has ended, also
+            for *stale*, makes room first, then the least recently used.
         negative_ttl: seconds, above 0, for which "there is none" is remembered; without it such a
             result is like any other.
         negative: a predicate on the result that says what that is; otherwise ``None`` is. Only with
