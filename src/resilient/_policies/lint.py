@@ -111,7 +111,7 @@ def _retry_outside_hedge(stack: _Stack) -> Iterator[Finding]:
             and retry._budget is hedge._budget
             and retry._settings.key is None
         )
-        if not shared and not stack.together(retry, hedge):
+        if _repeats(retry) and not shared and not stack.together(retry, hedge):
             yield Finding(
                 "retry-outside-hedge",
                 _called(retry, hedge),
@@ -139,6 +139,8 @@ def _attempts_exceed_deadline(stack: _Stack) -> Iterator[Finding]:
 
 def _retry_around_retry(stack: _Stack) -> Iterator[Finding]:
     for outer, inner in stack.pairs(Retry, Retry):
+        if not (_repeats(outer) and _repeats(inner)):
+            continue
         times = [one._settings.attempts for one in (outer, inner)]
         product = (
             " without a bound"
@@ -253,6 +255,11 @@ def _limited(stack: _Stack) -> Iterator[tuple[Retry, list[tuple[PolicyBase, floa
         elif isinstance(policy, Retry):
             outside.append((policy, policy._settings.within))
             yield policy, list(outside)
+
+
+def _repeats(retry: Retry) -> bool:
+    """Whether it may call more than once what is inside."""
+    return retry._settings.attempts != 1
 
 
 def _bridged(retry: Retry) -> float:
