@@ -261,7 +261,7 @@ class Known:
     refreshing: bool = False
 
 
-@dataclass
+@dataclass(eq=False)  # two runs of one key are two
 class Flying:
     """A run of the model: its leave is lost when its key is dropped."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
+    raise TypeError("a snapshot is read-only: change a copy of it, dict(...)")
 
 
 class ReadOnlyDict(dict[K, V]):
@@ -13,10 +17,8 @@ class ReadOnlyDict(dict[K, V]):
 
     __slots__ = ()
 
-    def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
-        raise TypeError("a snapshot is read-only: change a copy of it, dict(...)")
-
-    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+    __setitem__ = __delitem__ = __ior__ = cast("Any", _refuse)
+    update = setdefault = pop = popitem = clear = cast("Any", _refuse)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)

@@ -171,7 +171,7 @@ class OfKey(Fixed, Blocks, Generic[K, T]):
     _key: Hashable
 
     def __init__(self, policy: K, key: Hashable) -> None:
-        own = self.__dict__  # made for each call, perhaps, and `__setattr__` costs more
+        own = vars(self)  # made for each call, perhaps, and `__setattr__` costs more
         own["_policy"], own["_key"] = policy, key
 
     @property

@@ -128,12 +128,16 @@ class DecidingRetry(PolicyBase):
         The error asks for *at_least* so many seconds; *left* remains of the deadline. If another
         attempt follows, *budget* has paid for it.
         """
-        wait, stopped = self._wait, False
+        rule, stopped = self._wait, False
         try:
-            if wait is None:
-                wait = self._settings.stateful_wait(view.show(error, result))  # type: ignore[misc,union-attr]  # there are both
-            elif type(wait) is not float:
-                wait = wait(attempt, error)  # type: ignore[operator]  # a function
+            if isinstance(rule, (int, float)):
+                wait = rule
+            elif rule is not None:
+                wait = rule(attempt, error)
+            else:
+                assert view is not None
+                assert self._settings.stateful_wait is not None
+                wait = self._settings.stateful_wait(view.show(error, result))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             self._strategy_failed("wait", self._settings.asked_wait, fault)
             return "wait_failed"
