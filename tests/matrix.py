@@ -31,6 +31,8 @@ NO_LOOP = [
 REASONS: dict[tuple[str, str], str] = {
     ("F5", "*"): ONCE,
     ("F7", "*"): ONCE,
+    ("F15", "*"): ONCE,
+    ("F17", "*"): ONCE,
     ("T1", "*"): ONCE,
     ("R9", "threads"): UNCANCELLED,
     ("S3", "threads"): UNCANCELLED,

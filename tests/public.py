@@ -6,7 +6,8 @@ import dataclasses
 import enum
 import importlib
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -162,10 +163,25 @@ def _default(value: object) -> str:
     return (
         value.__name__
         if inspect.isclass(value)
-        else str(value)
+        else f"{type(value).__name__}.{value.name}"
         if isinstance(value, enum.Enum)
         else repr(value)
     )
+
+
+def on_a_page(name: str, fn: Callable[..., object], signature: str) -> str:
+    """*signature*, as autodoc writes it, with what stands behind a constant or a sentinel."""
+    defaults = inspect.unwrap(fn).__kwdefaults__ or {}  # autodoc puts names into the signature
+
+    def shown(found: re.Match[str]) -> str:
+        argument = found[1]
+        said = EFFECTIVE.get((name, argument))
+        if said == "not given" or (said is None and argument not in defaults):
+            return f"{argument}=..."
+        text = said or _default(defaults[argument])
+        return f"{argument}={text.removesuffix(' of its own').partition(', or ')[0]}"
+
+    return re.sub(r"\b(\w+)=[A-Z]{2,}\b", shown, signature)
 
 
 if __name__ == "__main__":

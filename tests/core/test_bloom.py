@@ -200,7 +200,7 @@ def test_what_is_no_key_is_refused(key: Any) -> None:
     for ask in (made.add, made.__contains__, lambda key: made.update([key])):
         with pytest.raises(TypeError) as refused:
             ask(key)
-        assert str(refused.value) == words
+        assert str(refused.value).startswith(words)
     assert made == sure()
 
 
@@ -246,7 +246,7 @@ def test_arguments_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(error) as refused:
         BloomFilter(*arguments)
-    assert str(refused.value) == words
+    assert str(refused.value).startswith(words)
 
 
 # Bytes.
@@ -350,7 +350,7 @@ def test_what_is_no_bytes_is_refused(data: Any) -> None:
     words = f"data must be bytes, a bytearray or a memoryview, not {data!r}"
     with pytest.raises(TypeError) as refused:
         BloomFilter.from_bytes(data)
-    assert str(refused.value) == words
+    assert str(refused.value).startswith(words)
 
 
 WRITE = """

@@ -74,6 +74,11 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.due(now) == expected
         self.model = [row for row in self.model if row[0] > now]
 
+    @rule(now=st.integers(-1, 10) | st.just(math.inf))
+    def first_due(self, now: float) -> None:
+        expected = self.model.pop(0)[1] if self.model and self.model[0][0] <= now else None
+        assert self.queue.first_due(now) == expected
+
     @rule()
     def next_at(self) -> None:
         assert self.queue.next_at() == (self.model[0][0] if self.model else math.inf)

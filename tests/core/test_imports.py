@@ -16,7 +16,8 @@ CORE = [path for path in MODULES if path.parent == ROOT / "_core"]
 
 PURE = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "datetime", "enum",
-    "fractions", "hashlib", "heapq", "itertools", "math", "operator", "struct", "sys", "typing",
+    "fractions", "functools", "hashlib", "heapq", "inspect", "itertools", "math", "operator",
+    "struct", "sys", "types", "typing",
 }  # fmt: skip
 """What the rules may use of the standard library: nothing waits, locks, or reads time."""
 

@@ -239,7 +239,7 @@ def default_of(parameter: inspect.Parameter) -> str:
     if isinstance(value, type):
         return f"`{value.__name__}`"
     return (
-        f"`{value}`"
+        f"`BreakerState.{value.name}`"
         if isinstance(value, resilient.BreakerState)
         else f"`{value!r}`".replace("'", '"')
     )

@@ -25,7 +25,7 @@ def test_an_exit_from_inside_a_predicate_passes_and_the_place_comes_back(argumen
     policy = breaker(initial=BreakerState.OPEN, cooldown=0, **settings)
     body: Callable[[], object] = int if argument == "on_result" else fail
     with pytest.raises(KeyboardInterrupt):
-        policy(body)()
+        policy.call(body)
     assert policy.stats().in_flight == 0
     assert policy.state is BreakerState.HALF_OPEN
     policy.admit().close()

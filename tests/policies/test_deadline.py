@@ -408,12 +408,12 @@ def test_in_plain_threads_policies_look_at_the_deadline_at_their_borders(use: st
 def test_in_plain_threads_policies_look_at_the_limits_around_the_innermost_as_well() -> None:
     with virtual_time() as time, deadline(1), deadline(5):
         limit = rate_limit(0.5, burst=1, max_wait=10)
-        limit(int)()
+        limit(lambda: 0)()
         with pytest.raises(RateLimited):  # it would wait for 2 s
-            limit(int)()
+            limit(lambda: 0)()
         time.advance(1)
         with pytest.raises(DeadlineExceeded) as caught:
-            retry(on=ValueError)(int)()
+            retry(on=ValueError)(lambda: 0)()
         assert (caught.value.started, caught.value.seconds) == (False, 1)
 
 

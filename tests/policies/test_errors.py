@@ -78,7 +78,7 @@ class NoLuck(random.Random):
 
 def full(policy: Any) -> Any:
     """*policy*, all of whose room is taken as long as it lives."""
-    policy.held = policy.admit()
+    policy._held = policy.admit()
     return policy
 
 

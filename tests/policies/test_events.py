@@ -600,7 +600,7 @@ def provoke(kind: str, time: VirtualTime) -> tuple[Any, Callable[[], object]]:
             return kept, look
     policy = REJECTING[kind]()
     call = policy.admit()
-    policy.held = call  # as long as the policy lives
+    policy._held = call  # as long as the policy lives
     if kind == "throttle":
         call.close(ValueError())
     return policy, lambda: policy.admit()

@@ -815,7 +815,7 @@ def test_a_sync_function_that_returns_a_coroutine_is_refused_as_well() -> None:
         ({"budget": 0.1}, TypeError, ["budget", "0.1", "RetryBudget"]),
         ({"budget": RetryBudget}, TypeError, ["budget", "RetryBudget", "None for none"]),
         ({"discard": 5}, TypeError, ["discard", "5", "function"]),
-        ({"discard": anyio.sleep}, TypeError, ["discard", "sleep", "plain function"]),
+        ({"discard": anyio.sleep}, TypeError, ["discard", "sleep", "at once"]),
         ({"name": 5}, TypeError, ["name", "5", "string"]),
         ({"name": len}, TypeError, ["name", "len", "parentheses"]),
     ],

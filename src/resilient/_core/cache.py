@@ -2,7 +2,9 @@
 
 1. An entry is fresh until ``ends_at``; after it, until ``stale_until``, it is better than an
    error, and no more (C4). From ``refresh_at`` on it is time to look for a new one (C8).
-2. At most ``max_size`` entries are kept: the least recently used goes first.
+2. At most ``max_size`` entries are kept. Where room is needed, what is not even good for something
+   any more goes first, the earliest end before the others, then the least recently used (C3). The
+   ends are in a heap: to find one is no search through what is kept.
 3. What is dropped is gone: no run that began before may bring its result in afterwards (C6).
    So a run asks leave to keep it, `begin`, and loses that leave when its key is dropped.
 4. `dict.get` may be used while others change the dict. `OrderedDict.move_to_end` must be one step:
@@ -23,6 +25,8 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from resilient._core.counter import Counter
+from resilient._core.deadline.timers import Entry as Row
+from resilient._core.deadline.timers import TimerQueue
 
 
 class CacheConfig(NamedTuple):
@@ -40,12 +44,14 @@ class Entry:
     """One value, and how long it is good."""
 
     __slots__ = (
-        "ends_at", "negative", "refresh_at", "refreshing", "stale_until", "stored_at", "value",
+        "end", "ends_at", "negative", "refresh_at", "refreshing", "stale_until", "stored_at",
+        "value",
     )  # fmt: skip
 
     def __init__(self, value: Any, *, negative: bool) -> None:
         self.value, self.negative = value, negative
         self.refreshing = False
+        self.end: Row | None = None  # its row among the ends, if it has an end
         self.stored_at = self.ends_at = self.stale_until = self.refresh_at = -math.inf
 
 
@@ -70,12 +76,15 @@ class Fetching:
 class CacheCore:
     """The entries of one cache."""
 
-    __slots__ = ("_config", "_ended", "_fetching", "entries", "evicted", "evictions", "order")
+    __slots__ = (
+        "_config", "_ended", "_ends", "_fetching", "entries", "evicted", "evictions", "order",
+    )  # fmt: skip
 
     def __init__(self, config: CacheConfig) -> None:
         self._config = config
         self.entries: dict[Hashable, Entry] = {}
         self.order: OrderedDict[Entry, Hashable] = OrderedDict()  # the least recently used first
+        self._ends: TimerQueue[Entry] = TimerQueue()
         self._fetching: dict[Hashable, Fetching] = {}
         self._ended: deque[Fetching] = deque()  # one for each run that is over, to be counted
         self.evicted: deque[object] = deque()
@@ -111,13 +120,20 @@ class CacheCore:
         before = self.entries.get(key)
         self.entries[key] = entry
         if before is not None:
-            key = self.order.pop(before)  # the very one that the dict has
+            key = self._take_out(before)  # the very one that the dict has
             self.evicted.append(before)
         self.order[entry] = key
+        if entry.stale_until < math.inf:
+            entry.end = self._ends.push(entry.stale_until, entry)
         while len(self.order) > config.max_size:
-            last, key = self.order.popitem(last=False)
+            gone = self._ends.first_due(now)
+            if gone is not None:
+                key = self._take_out(gone)
+            else:
+                gone, key = self.order.popitem(last=False)
+                self._forget_end(gone)
             del self.entries[key]
-            self.evicted.append((last, key))
+            self.evicted.append((gone, key))
             next(self.evictions.increment)
 
     def claim_refresh(self, key: Hashable, entry: Entry, now: float) -> bool:
@@ -159,7 +175,7 @@ class CacheCore:
             self.evicted.append(fetching)
         entry = self.entries.pop(key, None)
         if entry is not None:
-            self.evicted.append((entry, self.order.pop(entry)))
+            self.evicted.append((entry, self._take_out(entry)))
 
     def clear(self) -> None:
         """Forget everything, and what is on its way."""
@@ -167,10 +183,20 @@ class CacheCore:
         self.evicted.extend(self.order.items())
         self.entries.clear()
         self.order.clear()
+        self._ends = TimerQueue()
         for fetching in self._fetching.values():
             fetching.wanted = False
         self.evicted.extend(self._fetching.values())
         self._fetching.clear()
+
+    def _take_out(self, entry: Entry) -> Hashable:
+        """Let *entry* be neither in the order of use nor among the ends; returns its key."""
+        self._forget_end(entry)
+        return self.order.pop(entry)
+
+    def _forget_end(self, entry: Entry) -> None:
+        if entry.end is not None:
+            self._ends.remove(entry.end)
 
     def _count_ended(self) -> None:
         while self._ended:

@@ -6,9 +6,13 @@ NaN is never in a range, so that every check is written as "is it inside?".
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from types import FunctionType
+from typing import Final, NoReturn
+
+from resilient._core.functions import is_coroutine_function, is_generator_function
 
 Seconds = float | dt.timedelta
 
@@ -20,7 +24,17 @@ def refuse(name: str, value: object, allowed: str) -> NoReturn:
 
 def refuse_type(name: str, value: object, allowed: str) -> NoReturn:
     """Raise the `TypeError` of a value of the wrong kind."""
-    raise TypeError(f"{name} must be {allowed}, not {value!r}")
+    raise TypeError(f"{name} must be {allowed}, not {value!r}{_instead(value)}")
+
+
+def _instead(value: object) -> str:
+    """What to write where a class, or a factory of ours, was given for what it makes."""
+    module = str(getattr(value, "__module__", ""))
+    if (isinstance(value, type) and module != "builtins") or (
+        isinstance(value, FunctionType) and module.startswith("resilient.")
+    ):
+        return f": write {value.__name__}(...), with parentheses and its arguments"
+    return ""
 
 
 def check_number(
@@ -88,6 +102,29 @@ def check_callable(name: str, value: object) -> Callable[..., object] | None:
     if value is not None and not callable(value):
         refuse_type(name, value, "a function or None")
     return value
+
+
+AT_ONCE: Final = "a function that answers at once, no coroutine function and no generator"
+
+
+def check_sync(name: str, value: object) -> Callable[..., object] | None:
+    """A function that answers at once, or ``None``."""
+    check_callable(name, value)
+    if is_coroutine_function(value) or is_generator_function(value):
+        refuse_type(name, value, AT_ONCE)
+    return value  # type: ignore[return-value]  # callable
+
+
+def check_takes(name: str, fn: Callable[..., object], count: int, allowed: str) -> None:
+    """Refuse a function that can't be called with *count* arguments."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return  # a builtin that does not tell
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        refuse_type(name, fn, allowed)
 
 
 def _range(

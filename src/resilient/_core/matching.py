@@ -7,8 +7,8 @@
    that names a group type sees the group itself, too.
 3. ``ignore`` is asked before ``on``; what the caller of this module says of a
    leaf comes first where it says "ignored", and before ``on`` where it says "failure".
-4. A predicate that raises makes a failure, and is logged once. (For a retry, which may
-   repeat only what is known to be safe, it makes an error that is not repeated.)
+4. A predicate that raises, or returns an awaitable, makes a failure, and is logged once. (For a
+   retry, which may repeat only what is known to be safe, it makes an error that is not repeated.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 
-from resilient._core.checks import refuse, refuse_type
+from resilient._core.checks import check_sync, refuse, refuse_type
+from resilient._core.functions import at_once
 
 
 class Verdict(enum.Enum):
@@ -147,7 +148,8 @@ def each(error: BaseException) -> Iterator[BaseException]:
 
 def _ask(predicate: Callable[..., object], value: object) -> bool:
     try:
-        return bool(predicate(value))
+        answer = predicate(value)
+        return answer if type(answer) is bool else bool(at_once(answer))
     except Exception as fault:
         raise BrokenPredicateError(predicate, fault) from fault
 
@@ -166,3 +168,5 @@ def _check(name: str, member: object) -> None:
         refuse_type(name, member, allowed)
     if isinstance(member, type) and not issubclass(member, (Exception, BaseExceptionGroup)):
         refuse(name, member, f"{allowed}, of Exceptions: cancellation and exits are never counted")
+    if not isinstance(member, type):
+        check_sync(name, member)

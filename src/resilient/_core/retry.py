@@ -18,6 +18,9 @@ from typing import Final, Literal
 Reason = Literal["attempts", "deadline", "budget", "not_retryable", "stop"]
 REASONS: Final[tuple[Reason, ...]] = ("attempts", "deadline", "budget", "not_retryable", "stop")
 
+StopReason = Reason | Literal["wait_failed", "stop_failed"]
+"""Why no more is tried: a reason, or which strategy failed. That counts as *stop*."""
+
 
 def reason_to_stop(
     attempt: int,

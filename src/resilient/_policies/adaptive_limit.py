@@ -13,8 +13,17 @@ from resilient._core.adaptive_limit import (
     Outcome,
     Ticket,
 )
-from resilient._core.checks import check_int, check_name, check_number, refuse, refuse_type
+from resilient._core.checks import (
+    check_int,
+    check_name,
+    check_number,
+    check_sync,
+    refuse,
+    refuse_type,
+)
+from resilient._core.functions import at_once
 from resilient._core.matching import each
+from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.queueing import QueueingPolicy
 from resilient._policies.common.waiting import Sleeper
@@ -178,7 +187,9 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
     def _rank(self) -> Callable[..., float]:
         priority = self._priority
         if callable(priority):
-            return lambda *args, **kwargs: check_number("priority", priority(*args, **kwargs))
+            return lambda *args, **kwargs: check_number(
+                "priority", at_once(priority(*args, **kwargs))
+            )
         return lambda *_args, **_kwargs: priority
 
 
@@ -203,6 +214,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
     return Outcome.IGNORED
 
 
+@factory("adaptive_limit()")
 def adaptive_limit(
     *,
     initial: int = 20,
@@ -253,8 +265,6 @@ def adaptive_limit(
         limiters and *Site Reliability Engineering* (2016), ch. 21, "Criticality"; the measuring
         after ProbeRTT of BBR (Cardwell et al., 2016).
     """
-    if callable(initial):
-        raise TypeError(f"initial must be a number, not {initial!r}: write @adaptive_limit()")
     check_int("min", min)
     check_int("initial", initial)
     check_int("max", max)
@@ -265,7 +275,9 @@ def adaptive_limit(
         refuse("initial", initial, f"between min and max, {min} to {max}")
     if algorithm not in ALGORITHMS:
         refuse("algorithm", algorithm, 'one of "gradient", "aimd", "vegas"')
-    if not callable(priority):
+    if callable(priority):
+        check_sync("priority", priority)
+    else:
         if isinstance(priority, str):
             refuse_type("priority", priority, "a number or a function of the call's arguments")
         priority = check_number("priority", priority)

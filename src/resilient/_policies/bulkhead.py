@@ -9,6 +9,7 @@ from typing import Any, cast, final
 
 from resilient._core.bulkhead import BulkheadCore
 from resilient._core.checks import Seconds, check_int, check_name, check_seconds
+from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.queueing import QueueingPolicy
 from resilient._policies.common.waiting import Sleeper
@@ -221,6 +222,7 @@ class BulkheadOfKey(OfKey[Bulkhead, BulkheadStats]):
         self._policy._resize_key(self._key, limit)
 
 
+@factory("bulkhead(10)")
 def bulkhead(
     limit: int,
     *,

@@ -8,15 +8,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast, final, overload
 
-from resilient._core.checks import check_callable, check_name
+from resilient._core.checks import check_callable, check_name, check_takes
 from resilient._core.counter import Counter
+from resilient._core.functions import is_coroutine_function
 from resilient._core.matching import Judge, Verdict
+from resilient._policies.common.factory import factory
 from resilient._policies.common.widening import Widening
 from resilient._runtime import notify
 from resilient._runtime.decorate import (
     AnyFunction,
     AwaitableReturned,
-    is_coroutine_function,
     not_awaitable,
     plain_type,
 )
@@ -166,6 +167,7 @@ def fallback(
 ) -> Fallback[T]: ...
 @overload
 def fallback(*, default: T, on: ErrorSpec = Exception, name: str | None = None) -> Fallback[T]: ...
+@factory("fallback(default=...)")
 def fallback(
     handler: Callable[[Any], Any] | Literal[_Missing.MISSING] = MISSING,
     *,
@@ -189,6 +191,11 @@ def fallback(
         TypeError: both or none of the two are given; or, at decoration, an async handler for a
             sync function.
     """
+    if isinstance(handler, str):
+        raise TypeError(
+            f"handler must be a function of the error, not {handler!r}: "
+            f'write fallback(default=..., name="{handler}")'
+        )
     if (handler is MISSING) == (default is MISSING):
         raise TypeError("fallback() takes a handler or a default, exactly one of them")
     return Fallback(
@@ -208,4 +215,11 @@ def fallback(
 def _handler(handler: object) -> Callable[[Any], Any]:
     if handler is None:
         raise TypeError("handler must be a function of the error; for a value write default=")
-    return cast("Callable[[Any], Any]", check_callable("handler", handler))
+    found = cast("Callable[[Any], Any]", check_callable("handler", handler))
+    check_takes(
+        "handler",
+        found,
+        1,
+        "a function of the error (to decorate, write @fallback(default=...), with parentheses)",
+    )
+    return found

@@ -12,6 +12,7 @@ from types import MethodType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from resilient._core.checks import check_seconds
+from resilient._core.functions import is_coroutine_function
 from resilient._policies.backoff import Backoff
 from resilient._policies.breaker import Breaker
 from resilient._policies.cache import Cache
@@ -22,7 +23,6 @@ from resilient._policies.pipeline import Pipeline
 from resilient._policies.protect import Protection
 from resilient._policies.retry import Retry
 from resilient._policies.timeout import Timeout
-from resilient._runtime.decorate import is_coroutine_function
 
 Outer = TypeVar("Outer", bound=PolicyBase)
 Inner = TypeVar("Inner", bound=PolicyBase)
@@ -109,7 +109,7 @@ def _retry_outside_hedge(stack: _Stack) -> Iterator[Finding]:
             and retry._budget is hedge._budget
             and retry._settings.key is None
         )
-        if not shared and not stack.together(retry, hedge):
+        if _repeats(retry) and not shared and not stack.together(retry, hedge):
             yield Finding(
                 "retry-outside-hedge",
                 _called(retry, hedge),
@@ -137,6 +137,8 @@ def _attempts_exceed_deadline(stack: _Stack) -> Iterator[Finding]:
 
 def _retry_around_retry(stack: _Stack) -> Iterator[Finding]:
     for outer, inner in stack.pairs(Retry, Retry):
+        if not (_repeats(outer) and _repeats(inner)):
+            continue
         times = [one._settings.attempts for one in (outer, inner)]
         product = (
             " without a bound"
@@ -251,6 +253,11 @@ def _limited(stack: _Stack) -> Iterator[tuple[Retry, list[tuple[PolicyBase, floa
         elif isinstance(policy, Retry):
             outside.append((policy, policy._settings.within))
             yield policy, list(outside)
+
+
+def _repeats(retry: Retry) -> bool:
+    """Whether it may call more than once what is inside."""
+    return retry._settings.attempts != 1
 
 
 def _bridged(retry: Retry) -> float:

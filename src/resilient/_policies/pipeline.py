@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast, final, overload
 
 from resilient._core.checks import check_name
 from resilient._policies.common.policy import Policy, PolicyBase
+from resilient._policies.common.shared import set_once
 from resilient._policies.common.widening import Widening
 from resilient._runtime.decorate import AnyFunction, Guarding, bare_wrapper
 
@@ -17,10 +18,11 @@ class Pipeline(PolicyBase):
     """Several policies in one object; `pipeline` makes it."""
 
     kind = "pipeline"
+    policies: tuple[Guarding, ...]
 
     def __init__(self, name: str | None, members: tuple[Guarding, ...]) -> None:
         super().__init__(name)
-        self.policies = members
+        set_once(self, "policies", members)
         self._register()
 
     def stats(self) -> tuple[object, ...]:
@@ -84,6 +86,7 @@ def pipeline(*policies: Policy, name: str | None = None) -> Pipeline:  # type: i
             policy, type
         ):
             instead = ": write it with parentheses and its arguments" if callable(policy) else ""
+            instead = f': write name="{policy}"' if isinstance(policy, str) else instead
             raise TypeError(f"pipeline() takes policies, not {policy!r}{instead}")
         members.append(cast("Guarding", policy))
     widens = any(isinstance(member, Widening) for member in members)

@@ -16,7 +16,9 @@ from resilient._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
 from resilient._policies.backoff import backoff
 from resilient._policies.breaker import Breaker
 from resilient._policies.breaker import breaker as make_breaker
+from resilient._policies.common.factory import factory
 from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.shared import set_once
 from resilient._policies.common.widening import Widening
 from resilient._policies.fallback import Fallback
 from resilient._policies.hedge import Hedge
@@ -57,6 +59,13 @@ class Protection(Pipeline):
         timeout: innermost, for each attempt.
     """
 
+    fallback: Fallback[Any] | None
+    retry: Retry
+    breaker: Breaker | None
+    limit: AdaptiveLimit | None
+    hedge: Hedge | None
+    timeout: Timeout
+
     def __init__(  # noqa: PLR0917  # made in one place
         self,
         name: str | None,
@@ -67,10 +76,13 @@ class Protection(Pipeline):
         hedge: Hedge | None,
         timeout: Timeout,
     ) -> None:
-        self.fallback, self.retry, self.breaker = fallback, retry, breaker
-        self.limit, self.hedge, self.timeout = limit, hedge, timeout
-        stack: tuple[Guarding | None, ...] = (fallback, retry, breaker, limit, hedge, timeout)
-        super().__init__(name, tuple(policy for policy in stack if policy is not None))
+        parts: dict[str, Guarding | None] = {
+            "fallback": fallback, "retry": retry, "breaker": breaker, "limit": limit,
+            "hedge": hedge, "timeout": timeout,
+        }  # fmt: skip
+        for part, policy in parts.items():
+            set_once(self, part, policy)
+        super().__init__(name, tuple(policy for policy in parts.values() if policy is not None))
         if name is not None:
             self._default_name(name)
 
@@ -108,6 +120,7 @@ def protect(
     hedge: Hedge | None = None,
     fallback: Fallback[T] | None,
 ) -> WideningProtection[T]: ...
+@factory("protect(on=..., timeout=...)")
 def protect(
     name: str | None = None,
     *,

@@ -16,6 +16,7 @@ from resilient._core.checks import (
     refuse,
 )
 from resilient._core.rate_limit import RateLimitConfig, RateLimitCore
+from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.queueing import QueueingPolicy
 from resilient._policies.common.waiting import Sleeper, ThreadSleeper
@@ -263,6 +264,7 @@ class RateLimitOfKey(OfKey[RateLimit, RateLimitStats]):
         self._policy._take_of(self._key, n)
 
 
+@factory("rate_limit(100)")
 def rate_limit(
     rate: float,
     *,

@@ -18,6 +18,7 @@ from resilient._core.checks import (
 from resilient._core.matching import Judge, Verdict
 from resilient._core.throttle import ThrottleConfig, ThrottleCore
 from resilient._policies.common.admission import AdmissionPolicy
+from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
 from resilient._policies.common.verdicts import judge_of
 from resilient._runtime import clock, rng
@@ -172,6 +173,7 @@ class ThrottleOfKey(OfKey[Throttle, ThrottleStats]):
     """One key of a keyed throttle."""
 
 
+@factory("throttle()")
 def throttle(
     *,
     k: float = 2.0,
@@ -212,8 +214,6 @@ def throttle(
         *Site Reliability Engineering* (2016), ch. 21, "Client-Side Throttling". There a client's
         own rejections are requests as well, which makes it slow to recover.
     """
-    if callable(k):
-        raise TypeError(f"k must be a number, not {k!r}: write @throttle(), with parentheses")
     if rng is not None and not isinstance(rng, random.Random):
         refuse_type("rng", rng, "a random.Random or None")
     rule = ThrottleConfig(

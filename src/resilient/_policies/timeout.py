@@ -7,6 +7,7 @@ from typing import Any, final
 
 from resilient._core.checks import Seconds, check_name
 from resilient._core.counter import Counter
+from resilient._policies.common.factory import factory
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.deadline.block import Deadline, limit_of
 from resilient._runtime.decorate import AnyFunction, plain_type
@@ -81,6 +82,7 @@ class Timeout(PolicyBase):
         return limited
 
 
+@factory("timeout(0.3)")
 def timeout(seconds: Seconds | None, *, name: str | None = None) -> Timeout:
     """Limit every call, in async code: in a plain thread nothing is interrupted.
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
+from resilient._core.functions import is_coroutine_function, is_generator_function
+
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyFunction = Callable[..., Any]
@@ -30,6 +32,11 @@ def decorate(policy: Guarding, fn: Callable[P, R]) -> Callable[P, R]:
     """Guard every call of *fn*; the wrapper looks like it and carries the policy."""
     if isinstance(fn, staticmethod):
         return cast("Callable[P, R]", staticmethod(decorate(policy, fn.__func__)))
+    if isinstance(fn, type):
+        raise TypeError(
+            f"{_name(fn)} is a class: decorate its methods, or write policy.call({fn.__name__}, "
+            "...) where one is made"
+        )
     bare = bare_wrapper(policy, fn)
     policy._default_name(_name(fn))
     if isinstance(fn, (FunctionType, MethodType)):
@@ -73,19 +80,6 @@ def innermost(fn: AnyFunction) -> AnyFunction:
     return fn
 
 
-def is_coroutine_function(fn: object) -> bool:
-    """Whether calling *fn* makes a coroutine. Functions, partials, objects with an async
-    ``__call__``.
-    """
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return inspect.iscoroutinefunction(fn) or (
-        not inspect.isroutine(fn)
-        and not isinstance(fn, type)
-        and inspect.iscoroutinefunction(_call_of(fn))
-    )
-
-
 def plain_type(fn: AnyFunction, result: object) -> type | None:
     """Refuse *result*, which the sync *fn* returned, if it is an awaitable. Return its type: a
     wrapper need not ask again before another type comes; ``None`` if it must always ask.
@@ -124,21 +118,15 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 def check_function(fn: object) -> None:
     """Refuse what can't be guarded by a call around it, and say what to write."""
     if not callable(fn):
-        instead = (
-            " (write @classmethod above, the policy below it)"
-            if isinstance(fn, classmethod)
-            else ""
-        )
-        raise TypeError(f"a policy guards functions, not {fn!r}{instead}")
+        raise TypeError(f"a policy guards functions, not {fn!r}: {_instead_of(fn)}")
     inner: object = fn
     while isinstance(inner, functools.partial):
         inner = inner.func
-    for one in (inner, _call_of(inner)):
-        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
-            raise TypeError(
-                f"{_name(fn)} is a generator function: its body runs after the call is over. "
-                "Guard the call that opens the stream, or use `with policy.admit():` inside"
-            )
+    if is_generator_function(inner):
+        raise TypeError(
+            f"{_name(fn)} is a generator function: its body runs after the call is over. "
+            "Guard the call that opens the stream, or use `with policy.admit():` inside"
+        )
     if _made_by_contextmanager(inner):
         raise TypeError(
             f"{_name(fn)} was made by contextmanager: its body runs after the call is over. "
@@ -146,12 +134,22 @@ def check_function(fn: object) -> None:
         )
 
 
+def _instead_of(thing: object) -> str:
+    """What to write where a function is wanted, and *thing* came."""
+    if isinstance(thing, classmethod):
+        return "write @classmethod above, the policy below it"
+    if isinstance(thing, (property, functools.cached_property)):
+        return "write the property above, the policy below it"
+    if inspect.isawaitable(thing):
+        if inspect.iscoroutine(thing):
+            thing.close()  # else Python would complain that nobody awaited it
+        name = getattr(thing, "__name__", "fn")
+        return f"write call({name}, ...), without calling it, so that the whole call is guarded"
+    return "was a factory used without its parentheses?"
+
+
 def _made_by_contextmanager(fn: object) -> bool:
     return getattr(fn, "__globals__", None) is vars(contextlib) and hasattr(fn, "__wrapped__")
-
-
-def _call_of(fn: object) -> object:
-    return getattr(type(fn), "__call__", None)  # noqa: B004  # the method itself is wanted
 
 
 def _name(fn: object) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import threading
+import weakref
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, final
 
-from resilient._core.checks import refuse_type
+from resilient._core.checks import check_sync, refuse_type
+from resilient._core.functions import at_once
 
 Key = Callable[..., Hashable] | str
 Arguments = tuple[object, ...]
@@ -16,8 +19,10 @@ KeyOf = Callable[..., Hashable]
 
 def check_key(key: object) -> Key | None:
     """``key=`` as a policy was given it."""
-    if key is None or isinstance(key, str) or callable(key):
+    if isinstance(key, str):
         return key
+    if key is None or callable(key):
+        return check_sync("key", key)
     refuse_type("key", key, "a function of the call's arguments, the name of a parameter, or None")
 
 
@@ -33,14 +38,62 @@ def key_of(key: Key, fn: Callable[..., object]) -> KeyOf:
 
 
 def hashable(key: Hashable) -> Hashable:
-    """*key*, or the `TypeError` that names the argument."""
+    """*key*, or the `TypeError` that names the argument. A coroutine is none, though hashable."""
     try:
         hash(key)
     except TypeError as error:
         raise TypeError(
             f"key must be hashable, not {key!r}: return a string, a number or a tuple of these"
         ) from error
-    return key
+    return at_once(key)
+
+
+@final
+class Scope:
+    """A function, as the keys of its calls are kept under it: no other function has the same."""
+
+    __slots__ = ("__weakref__", "_fn")
+
+    def __init__(self, fn: Callable[..., object]) -> None:
+        self._fn = fn
+
+
+class Scopes:
+    """The functions under one policy with ``key=``: each for as long as it has a wrapper, or
+    something is kept of it. *lock* is the policy's.
+    """
+
+    __slots__ = ("_lock", "_scopes")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._scopes: weakref.WeakValueDictionary[object, Scope] = weakref.WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._scopes)
+
+    def find(self, fn: Callable[..., object]) -> Scope:
+        """The scope of *fn*, without the wrappers of policies; made if there is none."""
+        known: object = fn
+        try:
+            hash(fn)
+        except TypeError:
+            known = id(fn)  # its scope keeps it, so that no other has this id
+        with self._lock:
+            scope = self._scopes.get(known)
+            if scope is None:
+                scope = self._scopes[known] = Scope(fn)
+        return scope
+
+    def keys(self, key: Hashable) -> list[Hashable]:
+        """What *key* may be kept as: by itself, and under each function."""
+        scopes = [ref() for ref in self._scopes.valuerefs()]  # one step: functions come and go
+        return [key, *((scope, key) for scope in scopes if scope is not None)]
+
+
+def user_key(key: Hashable) -> Hashable:
+    """*key* as its user knows it: without the function under which it is kept."""
+    return key[1] if type(key) is tuple and len(key) == 2 and type(key[0]) is Scope else key  # noqa: PLR2004  # the two of `Scopes.keys`
 
 
 def arguments_key(

@@ -169,8 +169,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_in_child)
 
 
-def log_predicate_error(predicate: object, fault: Exception) -> None:
-    """Say in the log that a predicate of a policy raised."""
+def log_predicate_error(predicate: object, fault: Exception, what: str = "predicate") -> None:
+    """Say in the log that a predicate of a policy, or a strategy, raised."""
     _log().error(
-        "the predicate %r failed; its further errors are not logged", predicate, exc_info=fault
+        "the %s %r failed; its further errors are not logged", what, predicate, exc_info=fault
     )

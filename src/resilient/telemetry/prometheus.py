@@ -51,11 +51,21 @@ _one_scrape = new_lock()
 def register(registry: CollectorRegistry = REGISTRY) -> Collector:
     """Add the policies to *registry*; returns the collector, for ``registry.unregister``.
 
+    Call it once for each registry, where the program starts. A second collector would count every
+    policy twice.
+
     Raises:
-        ValueError: *registry* has them already.
+        ValueError: *registry* has them already, or another metric of such a name.
     """
     collector = PolicyCollector()
-    registry.register(collector)
+    try:
+        registry.register(collector)
+    except ValueError:
+        raise ValueError(
+            f"registry {registry!r} has the policies already, or metrics of your own whose names "
+            "begin with resilient_: call register() once, or registry.unregister(collector) with "
+            "what the first call returned"
+        ) from None
     return collector
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 
-class BreakerState(enum.Enum):
-    """What a breaker does with a call.
+class BreakerState(enum.StrEnum):
+    """What a breaker does with a call; a string, which is its value.
 
     CLOSED lets it through, OPEN rejects it, HALF_OPEN lets a few probes through.
     By hand: FORCED_OPEN rejects until `reset`, DISABLED lets through and records

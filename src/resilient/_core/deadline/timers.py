@@ -1,7 +1,7 @@
-"""Deadlines of one event loop: a queue that needs one timer of the loop.
+"""What ends when: the deadlines of one event loop, with one timer of it, or a cache's values.
 
 1. `push` has the loop's timer set where it must go off earlier (`arm`, which is the shell's);
-   `due` takes out what the time has come for. Nothing here looks at a clock.
+   `due` takes out what the time has come for, `first_due` one of it. Nothing here looks at a clock.
 2. A limit that never fires is the common case: taking out the last one pushed is
    a `pop`, any other is marked dead and dropped when it is met.
 3. An entry is its row of the heap, ``[at, sequence, item]``, and no object more. No two
@@ -77,6 +77,15 @@ class TimerQueue(Generic[T]):
         if self._dead:
             self._tidy()
         return items
+
+    def first_due(self, now: float) -> T | None:
+        """Take out the earliest, if the time has come for it."""
+        if self.next_at() > now or not self._heap:
+            return None
+        entry = heappop(self._heap)
+        item: T = entry[2]
+        entry[2] = None
+        return item
 
     def next_at(self) -> float:
         """When the earliest is due; infinity if there is none."""

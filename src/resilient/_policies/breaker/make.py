@@ -8,11 +8,11 @@ from typing import Any, Final
 from resilient._core.breaker import BreakerConfig, BreakerState
 from resilient._core.checks import (
     Seconds,
-    check_callable,
     check_int,
     check_name,
     check_number,
     check_seconds,
+    check_sync,
     refuse,
     refuse_type,
 )
@@ -121,7 +121,7 @@ def breaker(
         config=config,
         cooldown=_delays(cooldown),
         judge=judge_of(on, ignore),
-        on_result=check_callable("on_result", on_result),
+        on_result=check_sync("on_result", on_result),
         key=check_key(key),
         max_keys=check_int("max_keys", max_keys),
         initial=initial,

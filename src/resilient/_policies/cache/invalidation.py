@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Protocol, final
 
+from resilient._policies.common.shared import Shared
 from resilient._runtime.locks import new_lock
 
 
@@ -26,7 +27,7 @@ class Invalidation(Protocol):
 
 
 @final
-class InProcessInvalidation:
+class InProcessInvalidation(Shared):
     """The channel between the caches of one process."""
 
     def __init__(self) -> None:

@@ -9,18 +9,18 @@ from typing import Any, Never, Protocol, cast, overload
 from resilient._core.cache import CacheConfig
 from resilient._core.checks import (
     Seconds,
-    check_callable,
     check_int,
     check_name,
     check_number,
     check_seconds,
+    check_sync,
     refuse,
     refuse_type,
 )
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.cache.shell import Cache
 from resilient._policies.cache.store import Settings
-from resilient._runtime.decorate import is_coroutine_function
+from resilient._policies.common.factory import factory
 from resilient._runtime.keying import Key, check_key
 
 
@@ -65,6 +65,7 @@ def cache(
     rng: random.Random | None = None,
     name: str | None = None,
 ) -> Cache[Never]: ...
+@factory("cache(60)")
 def cache(
     ttl: Seconds,
     *,
@@ -88,7 +89,8 @@ def cache(
     Args:
         ttl: seconds that a value lives, above 0, drawn for each from ``ttl * (1 - jitter)`` to
             ``ttl * (1 + jitter)``, so that what came in together does not end together.
-        max_size: entries that are kept, at least 1; the least recently used goes first.
+        max_size: entries that are kept, at least 1, of all functions together. What has ended, also
+            for *stale*, makes room first, then the least recently used.
         negative_ttl: seconds, above 0, for which "there is none" is remembered; without it such a
             result is like any other.
         negative: a predicate on the result that says what that is; otherwise ``None`` is. Only with
@@ -103,9 +105,12 @@ def cache(
             denies the answer is ``None``, without a call and without taking room.
         invalidation: a channel over which caches tell each other what to forget, see
             `resilient.integrations.invalidation`.
-        key: a function of the call's arguments, or the name of a parameter: what says that two
-            calls are the same. Otherwise the function and its arguments as written, with their
-            types; then *exists* is asked for the single argument.
+        key: a function of the call's arguments, or the name of a parameter: what says which calls
+            of one function are the same; two functions never get each other's results, and
+            `Cache.invalidate` drops a key for all of them. A function that was decorated twice is
+            one; a partial, or a lambda made for each call, is a function of its own. Otherwise the
+            function and its arguments as written, with their types; then *exists* is asked for the
+            single argument.
         rng: a `random.Random` of its own, for the jitter.
         name: what errors, events and metrics call it; else that of the first function it decorates.
 
@@ -145,7 +150,7 @@ def cache(
     )
     settings = Settings(
         config=config,
-        negative=_sync("negative", check_callable("negative", negative)),
+        negative=check_sync("negative", negative),
         exists=_predicate(exists),
         invalidation=_channel(invalidation),
         key=check_key(key),
@@ -158,23 +163,20 @@ def _predicate(exists: object) -> Callable[[Any], object] | None:
     if exists is None:
         return None
     if hasattr(type(exists), "__contains__"):
-        return cast("Container", exists).__contains__
-    if not callable(exists):
+        return check_sync("exists", cast("Container", exists).__contains__)
+    if not callable(exists) or hasattr(exists, "__contains__"):  # a class of such, for one of it
         refuse_type("exists", exists, "a filter, a set, a predicate on the key, or None")
-    return _sync("exists", cast("Callable[[Any], object]", exists))
-
-
-def _sync(name: str, predicate: Callable[[Any], object] | None) -> Callable[[Any], object] | None:
-    """*predicate*, unless it is a coroutine function: what it returns is always true."""
-    if is_coroutine_function(predicate):
-        refuse_type(name, predicate, "a function that answers at once, no coroutine function")
-    return predicate
+    return check_sync("exists", exists)
 
 
 def _channel(invalidation: object) -> Invalidation | None:
     if invalidation is None or (
-        callable(getattr(invalidation, "publish", None))
+        not isinstance(invalidation, type)
+        and callable(getattr(invalidation, "publish", None))
         and callable(getattr(invalidation, "subscribe", None))
     ):
+        if invalidation is not None:
+            for method in ("publish", "subscribe"):
+                check_sync(f"invalidation.{method}", getattr(invalidation, method))
         return cast("Invalidation | None", invalidation)
     refuse_type("invalidation", invalidation, "an object with publish(key) and subscribe(callback)")

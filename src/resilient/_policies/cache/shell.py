@@ -9,6 +9,7 @@ from types import MethodType
 from typing import Any, TypeVar, final
 
 from resilient._core.cache import StaleResult
+from resilient._core.functions import at_once
 from resilient._policies.cache.fetch import CacheExecution
 from resilient._policies.cache.store import TOTALS, CacheStore, Settings
 from resilient._policies.common.widening import Widening
@@ -17,7 +18,7 @@ from resilient._policies.deadline.here import check_deadline
 from resilient._policies.singleflight import SingleFlight
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction, innermost
-from resilient._runtime.keying import KeyOf, arguments_key, hashable, key_of
+from resilient._runtime.keying import KeyOf, Scope, arguments_key, hashable, key_of, user_key
 
 T_co = TypeVar("T_co", covariant=True)
 PLAIN = frozenset((str, int, bytes))
@@ -83,6 +84,8 @@ class Cache(Widening[T_co]):
     def key_of(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Hashable:
         """The key of a call of *fn*, the function that was decorated: for `invalidate`.
 
+        With ``key=`` it is what that says, else the function and the arguments.
+
         Of a method it may be that of an object, ``key_of(shop.price, "A-17")``, or that of the
         class, with the object before the other arguments.
 
@@ -90,18 +93,19 @@ class Cache(Widening[T_co]):
             TypeError: the arguments can't be hashed.
         """
         if isinstance(fn, MethodType) and innermost(fn.__func__) is not fn.__func__:
-            return self._finder(fn.__func__)(fn.__self__, *args, **kwargs)  # as its wrapper sees it
-        return self._finder(fn)(*args, **kwargs)
+            args, fn = (fn.__self__, *args), fn.__func__  # as its wrapper sees it
+        return hashable(self._finder(fn)(*args, **kwargs))
 
     def invalidate(self, key: Hashable) -> None:
-        """Forget what is known of *key*, and tell the other caches of `invalidation`.
+        """Forget what is known of *key*, of every function that the cache guards, and tell the
+        other caches of `invalidation`.
 
         Callers who come later start a new run; what a run brings that is under way now is served
         to those who wait for it, and not kept.
         """
         self._store.drop(hashable(key))
         if self._settings.invalidation is not None:
-            self._settings.invalidation.publish(key)
+            at_once(self._settings.invalidation.publish(key))  # type: ignore[func-returns-value]  # None, if it was written as a function
 
     def clear(self) -> None:
         """Forget everything, in this cache alone."""
@@ -128,7 +132,7 @@ class Cache(Widening[T_co]):
     # Wrappers: a hit is a look, a reading of the clock and two increments, without the lock.
 
     def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
-        find, store = self._finder(fn), self._store
+        find, scope, store = self._finder(fn), self._scope(fn), self._store
         entries, used = store.core.entries, store.core.order.move_to_end
         hits, negative_hits = (store.counters[one].increment for one in ("hits", "negative_hits"))
         function, plain = innermost(fn), self._settings.key is None
@@ -138,10 +142,16 @@ class Cache(Widening[T_co]):
                 key: Hashable = (function, args[0])
             else:
                 key = find(*args, **kwargs)
+                if scope is not None:
+                    key = scope, key
             now = clock.now()
             if deadline_here() is not None:
                 check_deadline(self.name, now)
-            entry = entries.get(key)
+            try:
+                entry = entries.get(key)
+            except TypeError:
+                hashable(user_key(key))  # says it better
+                raise
             if entry is None or now >= entry.ends_at:
                 return self._miss(CacheExecution(store, key, fn, args, kwargs))
             if now >= entry.refresh_at and store.claim_refresh(key, entry, now):
@@ -156,7 +166,7 @@ class Cache(Widening[T_co]):
         return cached
 
     def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
-        find, store = self._finder(fn), self._store
+        find, scope, store = self._finder(fn), self._scope(fn), self._store
         entries, used = store.core.entries, store.core.order.move_to_end
         hits, negative_hits = (store.counters[one].increment for one in ("hits", "negative_hits"))
         function, plain = innermost(fn), self._settings.key is None
@@ -166,10 +176,16 @@ class Cache(Widening[T_co]):
                 key: Hashable = (function, args[0])
             else:
                 key = find(*args, **kwargs)
+                if scope is not None:
+                    key = scope, key
             now = clock.now()
             if deadline_here() is not None:
                 check_deadline(self.name, now)
-            entry = entries.get(key)
+            try:
+                entry = entries.get(key)
+            except TypeError:
+                hashable(user_key(key))  # says it better
+                raise
             if entry is None or now >= entry.ends_at:
                 return await self._miss_async(CacheExecution(store, key, fn, args, kwargs))
             if now >= entry.refresh_at and store.claim_refresh(key, entry, now):
@@ -184,9 +200,9 @@ class Cache(Widening[T_co]):
         return cached
 
     def _finder(self, fn: AnyFunction) -> KeyOf:
+        """How to read off a call of *fn* what its user knows as the key."""
         if self._settings.key is not None:
-            find = key_of(self._settings.key, fn)
-            return lambda *args, **kwargs: hashable(find(*args, **kwargs))
+            return key_of(self._settings.key, fn)
         function = innermost(fn)
         arguments_key(function, (), {})  # refused at once, if no call of it can have a key
         single = self._settings.exists is not None
@@ -203,10 +219,15 @@ class Cache(Widening[T_co]):
 
         return by_arguments
 
+    def _scope(self, fn: AnyFunction) -> Scope | None:
+        """What keys of *fn* are kept under; ``None`` without ``key=``, since they hold it."""
+        return None if self._settings.key is None else self._flight._scopes.find(innermost(fn))
+
     # What a call does that finds nothing.
 
     def _miss(self, run: CacheExecution) -> Any:
         store = self._store
+        at_once(user_key(run.key))
         if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
         next(store.counters["misses"].increment)
@@ -214,6 +235,7 @@ class Cache(Widening[T_co]):
 
     async def _miss_async(self, run: CacheExecution) -> Any:
         store = self._store
+        at_once(user_key(run.key))
         if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
         next(store.counters["misses"].increment)

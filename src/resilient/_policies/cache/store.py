@@ -9,10 +9,11 @@ from typing import Any, Final, NamedTuple
 
 from resilient._core.cache import CacheConfig, CacheCore, Entry, Fetching
 from resilient._core.counter import Counter
+from resilient._core.functions import at_once
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.singleflight import SingleFlight
 from resilient._runtime import clock, notify, rng
-from resilient._runtime.keying import Key
+from resilient._runtime.keying import Key, user_key
 
 TOTALS: Final = (
     "hits", "misses", "negative_hits", "stale_served", "refreshes", "refresh_failed",
@@ -59,9 +60,10 @@ class CacheStore:
         self.core.evicted.clear()
 
     def drop(self, key: Hashable) -> None:
-        """Forget *key*, and let nobody join a run that began before."""
+        """Forget *key* of every function, and let nobody join a run that began before."""
         with self._lock:
-            self.core.drop(key)
+            for one in self.flight._scopes.keys(key):
+                self.core.drop(one)
         self.flight.forget(key)
         self.core.evicted.clear()
 
@@ -93,7 +95,7 @@ class CacheStore:
         exists = self._settings.exists
         assert exists is not None
         try:
-            if exists(key if self._settings.key is not None else argument()):
+            if at_once(exists(user_key(key) if self._settings.key is not None else argument())):
                 return False
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             self._complain(exists, fault)
@@ -108,7 +110,7 @@ class CacheStore:
         if asked is None:
             return result is None
         try:
-            return bool(asked(result))
+            return bool(at_once(asked(result)))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
             self._complain(asked, fault)
             return False

@@ -7,6 +7,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from resilient._core.checks import refuse_type
+from resilient._policies.common.shared import Shared
 
 if TYPE_CHECKING:
     from typing import Self
@@ -28,7 +29,7 @@ class CallOwner(Protocol):
 
 
 @final
-class Call:
+class Call(Shared):
     """One guarded call, in your own hands: what `admit` returns, and a block's ``as``.
 
     Used once: as a context manager, or ended by `close`. Calls may end in any order, in

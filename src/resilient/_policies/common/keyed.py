@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from resilient._core.keys import Keys
 from resilient._policies.common.calls import Blocks, Call
+from resilient._policies.common.shared import Fixed
 from resilient._runtime.decorate import AnyFunction, bare_wrapper, decorate
 from resilient._runtime.keying import Key, KeyOf, hashable, key_of
 
@@ -77,7 +78,7 @@ class KeyedState(Generic[S]):
             hashable(key)  # says it better
             raise
         if state is None:
-            state = self._new(key)
+            state = self._new(hashable(key))
             for gone in self._keys.add(key, state):
                 _add(self._evicted_totals, self._totals(gone))
         return state
@@ -163,11 +164,15 @@ K = TypeVar("K", bound=Keyed)
 T = TypeVar("T")
 
 
-class OfKey(Blocks, Generic[K, T]):
+class OfKey(Fixed, Blocks, Generic[K, T]):
     """One key of a keyed policy: the same interface, and no state before the first call."""
 
+    _policy: K
+    _key: Hashable
+
     def __init__(self, policy: K, key: Hashable) -> None:
-        self._policy, self._key = policy, key
+        own = vars(self)  # made for each call, perhaps, and `__setattr__` costs more
+        own["_policy"], own["_key"] = policy, key
 
     @property
     def name(self) -> str:

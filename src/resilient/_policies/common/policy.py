@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
+from resilient._policies.common.shared import Fixed
 from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, bare_wrapper, decorate
 from resilient._runtime.locks import new_lock
@@ -34,7 +35,7 @@ class Policy(Protocol):
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
-class PolicyBase(abc.ABC):
+class PolicyBase(Fixed, abc.ABC):
     """The common part; one subclass for each policy."""
 
     kind: str
@@ -93,10 +94,10 @@ class PolicyBase(abc.ABC):
     def _reset(self) -> None:
         """Start as new: state, keys and totals."""
 
-    def _forked(self) -> None:  # noqa: B027  # most have nothing to do
+    def _forked(self) -> None:  # most have nothing to do
         """In a child process: drop what other threads of the parent were doing."""
 
-    def _fork_done(self) -> None:  # noqa: B027  # the same
+    def _fork_done(self) -> None:  # the same
         """In a parent process: the locks, held while a child was made, are free again."""
 
     def _emit(self, event: str, *, at: float | None = None, **fields: object) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final, ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, check_name, check_seconds
+from resilient._core.functions import is_coroutine_function
 from resilient._policies.deadline.block import (
     KIND,
     SHIELD,
@@ -18,7 +19,7 @@ from resilient._policies.deadline.block import (
     deadline_here,
     limit_of,
 )
-from resilient._runtime.decorate import check_function, is_coroutine_function
+from resilient._runtime.decorate import check_function
 
 LONG: Final = 2**53
 """Seconds; a longer whole number may be none that a float holds."""

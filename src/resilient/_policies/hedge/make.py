@@ -8,24 +8,25 @@ from typing import Any, Final, Literal
 
 from resilient._core.checks import (
     Seconds,
-    check_callable,
     check_int,
     check_name,
     check_seconds,
+    check_sync,
     refuse,
     refuse_type,
 )
 from resilient._core.hedge import HedgeDelay
 from resilient._core.matching import Verdict
+from resilient._policies.common.factory import factory
 from resilient._policies.common.verdicts import judge_of
 from resilient._policies.hedge.shell import Hedge
 from resilient._policies.retry.budget import RetryBudget
-from resilient._runtime.decorate import is_coroutine_function
 from resilient._typing import DEFAULT, Default, ErrorSpec
 
 QUANTILE: Final = re.compile(r"p(\d{1,3}(?:\.\d+)?)")
 
 
+@factory('hedge("p95")')
 def hedge(
     after: Seconds | str,
     *,
@@ -70,8 +71,7 @@ def hedge(
         )
     if budget is not DEFAULT and budget is not None and not isinstance(budget, RetryBudget):
         refuse_type("budget", budget, "a RetryBudget, or None for none")
-    if is_coroutine_function(check_callable("discard", discard)):
-        refuse_type("discard", discard, "a plain function, since a loser is not waited for")
+    check_sync("discard", discard)  # a loser is not waited for
     return Hedge(
         check_name("name", name, instead='@hedge("p95")'),
         _delay(after),

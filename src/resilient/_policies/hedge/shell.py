@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 from resilient._core.counter import Counter
+from resilient._core.functions import at_once
 from resilient._core.hedge import HedgeDelay, Share
 from resilient._core.matching import Judge
 from resilient._policies.common.policy import PolicyBase
@@ -148,7 +149,7 @@ class Hedge(PolicyBase):
         if self._discard is None:
             return
         try:
-            self._discard(result)
+            at_once(self._discard(result))
         except Exception as fault:  # noqa: BLE001  # it is no matter of the call
             if not self._complained:
                 self._complained = True

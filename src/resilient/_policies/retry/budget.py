@@ -6,13 +6,14 @@ from typing import final
 
 from resilient._core.budget import LATE, BudgetConfig, BudgetCore
 from resilient._core.checks import Seconds, check_number, check_seconds
+from resilient._policies.common.shared import Shared
 from resilient._runtime import clock
 from resilient._runtime.locks import new_lock
 from resilient._runtime.registry import Registry
 
 
 @final
-class RetryBudget:
+class RetryBudget(Shared):
     """How many retries all calls together may cost, so that retries can't keep a service down.
 
     A call deposits *ratio*, a retry withdraws 1. On top of that a reserve allows

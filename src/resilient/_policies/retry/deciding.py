@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from resilient._core.counter import Counter
+from resilient._core.functions import at_once
 from resilient._core.matching import Judge, Verdict
-from resilient._core.retry import REASONS, Reason, reason_to_stop
+from resilient._core.retry import REASONS, Reason, StopReason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline
@@ -43,6 +44,11 @@ class Settings(NamedTuple):
 
 
 KIND: Final = "retry"
+COUNTED_AS: Final[dict[StopReason, Reason]] = {
+    **{reason: reason for reason in REASONS},
+    "wait_failed": "stop",
+    "stop_failed": "stop",
+}
 
 
 class DecidingRetry(PolicyBase):
@@ -78,9 +84,9 @@ class DecidingRetry(PolicyBase):
             return False
         assert view is not None
         try:
-            wanted = bool(settings.strategy(view.show(error, result)))
+            wanted = bool(at_once(settings.strategy(view.show(error, result))))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            return self._strategy_failed(settings.strategy, fault)
+            return self._strategy_failed("retry", settings.strategy, fault)
         return wanted or (error is None and self._unwanted(result))
 
     async def _retryable_async(
@@ -96,7 +102,7 @@ class DecidingRetry(PolicyBase):
         try:
             wanted = await ask_async(settings.strategy, view.show(error, result))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            return self._strategy_failed(settings.strategy, fault)
+            return self._strategy_failed("retry", settings.strategy, fault)
         return wanted or (error is None and self._unwanted(result))
 
     def _unwanted(self, result: Any) -> bool:
@@ -114,26 +120,35 @@ class DecidingRetry(PolicyBase):
         budget: RetryBudget | None,
         result: Any = None,
         view: TenacityView | None = None,
-    ) -> float | Reason:
+    ) -> float | StopReason:
         """Decide what follows a retryable *attempt*: seconds to wait, or the reason to stop.
 
         The error asks for *at_least* so many seconds; *left* remains of the deadline. If another
         attempt follows, *budget* has paid for it.
         """
-        stopped = False
+        rule, stopped = self._wait, False
         try:
-            if view is not None:
-                wait, stopped = self._ask_tenacity(attempt, error, at_least, result, view)
+            if isinstance(rule, (int, float)):
+                wait = rule
+            elif rule is not None:
+                wait = rule(attempt, error)
             else:
-                wait = self._wait  # type: ignore[assignment]  # no stateful one here
-                if type(wait) is not float:
-                    wait = wait(attempt, error)  # type: ignore[operator]
-                if at_least > wait:  # noqa: PLR1730  # max() costs two attribute look-ups
-                    wait = at_least
+                assert view is not None
+                assert self._settings.stateful_wait is not None
+                wait = self._settings.stateful_wait(view.show(error, result))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            asked = self._settings.asked_wait, self._settings.asked_stop
-            self._strategy_failed(asked[0] if asked[1] is None else asked, fault)
-            return "stop"
+            self._strategy_failed("wait", self._settings.asked_wait, fault)
+            return "wait_failed"
+        if at_least > wait:  # noqa: PLR1730  # max() costs two attribute look-ups
+            wait = at_least
+        if view is not None and (stop := self._settings.stop) is not None:
+            try:
+                state = view.show(error, result)
+                state.upcoming_sleep = wait
+                stopped = stop(state)
+            except Exception as fault:  # noqa: BLE001  # the same
+                self._strategy_failed("stop", self._settings.asked_stop, fault)
+                return "stop_failed"
         attempts = self._max_attempts
         if stopped or left <= wait or (attempts is not None and attempt >= attempts):
             reason = reason_to_stop(attempt, attempts, stopped, wait, left)
@@ -146,38 +161,16 @@ class DecidingRetry(PolicyBase):
             self._outbox.deliver()
         return wait
 
-    def _ask_tenacity(
-        self,
-        attempt: int,
-        error: Exception | None,
-        at_least: float,
-        result: Any,
-        view: TenacityView,
-    ) -> tuple[float, bool]:
-        """Seconds to wait, and whether to stop, where a strategy of tenacity's is asked."""
-        settings = self._settings
-        wait = self._wait
-        if wait is None:
-            assert settings.stateful_wait is not None
-            wait = settings.stateful_wait(view.show(error, result))
-        elif not isinstance(wait, float):
-            wait = wait(attempt, error)
-        wait = max(wait, at_least)
-        if settings.stop is None:
-            return wait, False
-        state = view.show(error, result)
-        state.upcoming_sleep = wait
-        return wait, settings.stop(state)
-
-    def _strategy_failed(self, strategy: object, fault: Exception) -> bool:
+    def _strategy_failed(self, what: str, strategy: object, fault: Exception) -> bool:
         """Say once in the log that a strategy raised: false, since it asks for no other attempt."""
         if not self._complained:
             self._complained = True
-            notify.log_predicate_error(strategy, fault)
+            notify.log_predicate_error(strategy, fault, f"{what} strategy")
         return False
 
-    def _gave_up(self, reason: Reason, attempts: int, error: BaseException | None) -> None:
+    def _gave_up(self, why: StopReason, attempts: int, error: BaseException | None) -> None:
         """Count, and tell, that no more is tried."""
+        reason = COUNTED_AS[why]
         with self._lock:
             self._gave_up_by[reason] += 1
         if notify.listening and reason != "not_retryable":

@@ -13,7 +13,7 @@ from typing import Any
 
 from resilient._core.budget import BudgetConfig, BudgetCore
 from resilient._core.matching import Verdict, each
-from resilient._core.retry import Reason, max_retry_after, retry_after_of
+from resilient._core.retry import StopReason, max_retry_after, retry_after_of
 from resilient._policies.deadline.block import OPEN, deadline_here
 from resilient._policies.deadline.here import check_deadline, left_here, link, wait_here
 from resilient._policies.retry.deciding import KIND, DecidingRetry
@@ -21,7 +21,7 @@ from resilient._policies.retry.state import YIELD_EVERY, RetryState
 from resilient._runtime import clock, loops
 from resilient._runtime.decorate import AnyFunction, plain_type
 
-NOT_RETRYABLE: float | Reason = "not_retryable"
+NOT_RETRYABLE: float | StopReason = "not_retryable"
 
 
 def wrap_sync(retry: DecidingRetry, fn: AnyFunction) -> AnyFunction:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from resilient._core.checks import (
     Seconds,
-    check_callable,
     check_int,
     check_name,
     check_seconds,
+    check_sync,
     refuse_type,
 )
 from resilient._core.matching import Judge, Matcher, Verdict
 from resilient._policies.backoff import backoff
+from resilient._policies.common.factory import factory
 from resilient._policies.common.verdicts import CLASSIFIED
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.deciding import Settings, classify_first
@@ -41,6 +42,7 @@ WAIT: Final = backoff(0.1, max=10.0)
 ATTEMPTS: Final = 3
 
 
+@factory("retry(on=...)")
 def retry(
     name: str | None = None,
     *,
@@ -118,7 +120,7 @@ def retry(
         asked_stop=stop,
         within=limit,
         budget=RetryBudget() if budget is DEFAULT else budget,
-        on_result=check_callable("on_result", on_result),
+        on_result=check_sync("on_result", on_result),
         key=check_key(key),
     )
     return Retry(name, settings)

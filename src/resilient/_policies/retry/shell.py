@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, final
 
 from resilient._core.retry import REASONS, Reason
+from resilient._core.snapshot import ReadOnlyDict
 from resilient._policies.common.keyed import KeyedState
 from resilient._policies.retry import fast_path
 from resilient._policies.retry.attempts import Attempt, Attempts
@@ -62,7 +62,7 @@ class Retry(DecidingRetry):
     def stats(self) -> RetryStats:
         """A snapshot; see `RetryStats`."""
         with self._lock:
-            reasons = MappingProxyType(dict(self._gave_up_by))
+            reasons = ReadOnlyDict(self._gave_up_by)
         recovered, retries, calls = (
             total.read() for total in (self._recovered, self._retries, self._calls)
         )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient._core.matching import each
-from resilient._core.retry import Reason, max_retry_after
+from resilient._core.retry import StopReason, max_retry_after
 from resilient._policies.deadline.block import PARTLY_SPENT, Deadline
 from resilient._policies.deadline.here import left_here, link, wait_here
 from resilient._policies.retry.deciding import DecidingRetry
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     from resilient._policies.retry.budget import RetryBudget
 
-MEANING: dict[Reason, str] = {
+MEANING: dict[StopReason, str] = {
     "attempts": "no attempts are left",
     "deadline": "too little is left of the deadline",
     "budget": "the retry budget is used up",
     "stop": "its stop strategy said so",
+    "wait_failed": "its wait strategy failed",
+    "stop_failed": "its stop strategy failed",
     "not_retryable": "it is not to be repeated",
 }
 YIELD_EVERY: Final = 16
@@ -120,7 +122,7 @@ class RetryState:
 
     # What the loops ask.
 
-    def step(self, error: Exception | None, result: Any) -> Reason | None:
+    def step(self, error: Exception | None, result: Any) -> StopReason | None:
         """Decide what follows: the reason to stop; or ``None``, and another attempt after `waited`.
         It is paid for.
         """
@@ -166,7 +168,7 @@ class RetryState:
         self.last_error = self.error_before = None  # their tracebacks lead back to this state
         return result
 
-    def give_up(self, reason: Reason, error: Exception | None, result: Any) -> Any:
+    def give_up(self, reason: StopReason, error: Exception | None, result: Any) -> Any:
         """Raise the last error with its note, or return the last result."""
         self._policy._gave_up(reason, self.attempt, error)
         if error is None:
@@ -176,7 +178,7 @@ class RetryState:
             self.note(reason, error)
         return self._raise(error)
 
-    def note(self, reason: Reason, error: Exception) -> None:
+    def note(self, reason: StopReason, error: Exception) -> None:
         """Say in a note why no more was tried, once, however often this object is raised."""
         start = f"{self._policy.name}: gave up after "
         tries = f"{self.attempt} attempt{'s' if self.attempt > 1 else ''}"

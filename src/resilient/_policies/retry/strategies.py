@@ -11,9 +11,10 @@ import datetime as dt
 import math
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from resilient._core.checks import Seconds, check_seconds, refuse_type
+from resilient._core.checks import Seconds, check_seconds, check_sync, check_takes, refuse_type
+from resilient._core.functions import at_once
 from resilient._policies.backoff import Backoff
 from resilient._runtime import clock
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 State: TypeAlias = "tenacity.RetryCallState"
 
 
+WAITS: Final = (
+    "a backoff, seconds, a function (attempt, error) -> seconds, or a tenacity wait strategy"
+)
+STOPS: Final = "a tenacity stop strategy, a function of tenacity's state, or None"
 WaitRule: TypeAlias = float | Callable[[int, BaseException | None], float]
 """Always the same, or a function of the attempt and its error."""
 
@@ -40,13 +45,11 @@ def wait_rule(wait: object) -> WaitRule | None:
         return check_seconds("wait", wait)
     if _is("tenacity.wait", "wait_base", wait):
         return None
-    if callable(wait):
-        return lambda attempt, error: _usable(wait(attempt, error))
-    refuse_type(
-        "wait",
-        wait,
-        "a backoff, seconds, a function (attempt, error) -> seconds, or a tenacity wait strategy",
-    )
+    if not callable(wait) or isinstance(wait, type):
+        refuse_type("wait", wait, WAITS)
+    check_sync("wait", wait)
+    check_takes("wait", wait, 2, WAITS)
+    return lambda attempt, error: _usable(wait(attempt, error))
 
 
 def stateful_wait(wait: object) -> Callable[[State], float] | None:
@@ -60,9 +63,11 @@ def stop_rule(stop: object) -> Callable[[Any], bool] | None:
     """*stop* as a function of tenacity's state."""
     if stop is None:
         return None
-    if callable(stop) and not isinstance(stop, type):
-        return lambda state: bool(stop(state))
-    refuse_type("stop", stop, "a tenacity stop strategy or None")
+    if not callable(stop) or isinstance(stop, type):
+        refuse_type("stop", stop, STOPS)
+    check_sync("stop", stop)
+    check_takes("stop", stop, 1, STOPS)
+    return lambda state: bool(at_once(stop(state)))
 
 
 def is_retry_strategy(on: object) -> bool:
@@ -132,6 +137,7 @@ def _usable(value: object) -> float:
         or not value >= 0
         or math.isnan(value)
     ):
+        at_once(value)
         raise ValueError(f"wait must give seconds of at least 0, not {value!r}")
     return float(value)
 

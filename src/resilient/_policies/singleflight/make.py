@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilient._core.checks import check_callable, check_name
+from resilient._core.checks import check_name, check_sync
 from resilient._policies.singleflight.shell import SingleFlight
 from resilient._runtime.keying import Key, check_key
 
@@ -26,9 +26,10 @@ def singleflight(
 
     Args:
         name: what errors, events and metrics call it; else that of the first function it decorates.
-        key: a function of the call's arguments, or the name of a parameter: what says that two
-            calls are the same, also for different functions under one single-flight. Otherwise the
-            function and its arguments as written, with their types.
+        key: a function of the call's arguments, or the name of a parameter: what says which calls
+            of one function are the same; two functions never share a run. Otherwise the function
+            and its arguments as written, with their types. `SingleFlight.do` takes a key of its
+            own, and goes by that alone.
         copy: a function applied to the result for every caller but the first, where callers change
             what they get.
 
@@ -43,5 +44,5 @@ def singleflight(
     return SingleFlight(
         check_name("name", name, instead="@singleflight()"),
         check_key(key),
-        check_callable("copy", copy),
+        check_sync("copy", copy),
     )

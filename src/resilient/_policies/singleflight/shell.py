@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
 from resilient._core.counter import Counter
+from resilient._core.functions import is_coroutine_function
 from resilient._core.singleflight import Execution, FlightTable
 from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.shared import set_once
 from resilient._policies.common.waiting import on_loop
 from resilient._policies.deadline.block import Deadline, deadline_here
 from resilient._policies.deadline.here import check_deadline, enforced_here
@@ -33,10 +35,17 @@ from resilient._runtime.decorate import (
     AnyFunction,
     check_function,
     innermost,
-    is_coroutine_function,
     not_awaitable,
 )
-from resilient._runtime.keying import Key, KeyOf, arguments_key, hashable, key_of
+from resilient._runtime.keying import (
+    Key,
+    KeyOf,
+    Scopes,
+    arguments_key,
+    hashable,
+    key_of,
+    user_key,
+)
 from resilient._runtime.registry import Registry
 from resilient.errors import Rejected
 
@@ -79,6 +88,7 @@ class SingleFlight(PolicyBase):
     ) -> None:
         super().__init__(name)
         self._key, self._copy = key, copy
+        self._scopes = Scopes(self._lock)
         self._calls, self._runs, self._joined = Counter(), Counter(), Counter()
         self._threads: FlightTable[ThreadExecution] = FlightTable()
         self._tables: Registry[LoopTable] = Registry()
@@ -86,10 +96,11 @@ class SingleFlight(PolicyBase):
         if part_of is None:
             self._register()
         else:  # another policy's, of that kind
-            self.kind = part_of
+            set_once(self, "kind", part_of)
 
     def do(self, key: Hashable, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run *fn*, or join the run of whoever asked for the same *key*.
+        """Run *fn*, or join the run of whoever asked `do` for the same *key*, whatever function
+        they gave.
 
         For an ``async def`` returns the awaitable.
         """
@@ -100,15 +111,17 @@ class SingleFlight(PolicyBase):
         return cast("R", self._fly_sync(key, functools.partial(fn, *args, **kwargs)))
 
     def forget(self, key: Hashable) -> None:
-        """Let later callers with *key* start a new run.
+        """Let later callers with *key* start a new run, of whatever function.
 
-        The one under way still serves those who wait for it.
+        One under way still serves those who wait for it.
         """
-        hashable(key)
+        keys = self._scopes.keys(hashable(key))
         with self._lock:
-            self._threads.forget(key)
+            for one in keys:
+                self._threads.forget(one)
         for table in self._tables.living():
-            table.forget(key)
+            for one in keys:
+                table.forget(one)
 
     def _forget_all(self) -> None:
         """`forget` every key."""
@@ -156,10 +169,10 @@ class SingleFlight(PolicyBase):
         return flying
 
     def _finder(self, fn: AnyFunction) -> KeyOf:
-        if self._key is not None:
-            find = key_of(self._key, fn)
-            return lambda *args, **kwargs: hashable(find(*args, **kwargs))
         function = innermost(fn)
+        if self._key is not None:
+            find, scope = key_of(self._key, fn), self._scopes.find(function)
+            return lambda *args, **kwargs: (scope, hashable(find(*args, **kwargs)))
         return lambda *args, **kwargs: arguments_key(function, args, kwargs)
 
     # In async code.
@@ -311,18 +324,19 @@ class SingleFlight(PolicyBase):
 
     def _would_block(self, key: Hashable) -> Rejected:
         if notify.listening:
-            self._emit("CallRejected", key=key, reason="would_block", retry_after=None)
+            self._emit("CallRejected", key=user_key(key), reason="would_block", retry_after=None)
             self._outbox.deliver()
         why = "another thread runs this, and here an event loop would wait"
         return Rejected(self.name, None, "would_block", why)
 
     def _tell_joined(self, key: Hashable) -> None:
-        self._emit("FlightJoined", key=key)
+        self._emit("FlightJoined", key=user_key(key))
         self._outbox.deliver()
 
 
 def _refuse_own(name: str, run: Execution, within: tuple[Execution, ...]) -> None:
     if within and run.depends_on(within):
         raise RuntimeError(
-            f"{name}: a run asks for its own key {run.key!r}, and would wait for itself for ever"
+            f"{name}: a run asks for its own key {user_key(run.key)!r}, and would wait for itself "
+            "for ever"
         )

@@ -1,0 +1,48 @@
+"""Whether a function answers at once. One that doesn't is no predicate: its coroutine is true."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import CoroutineType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def is_coroutine_function(fn: object) -> bool:
+    """Whether calling *fn* makes a coroutine. Functions, partials, objects with an async
+    ``__call__``.
+    """
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or (
+        not inspect.isroutine(fn)
+        and not isinstance(fn, type)
+        and inspect.iscoroutinefunction(call_of(fn))
+    )
+
+
+def is_generator_function(fn: object) -> bool:
+    """Whether calling *fn* makes a generator, sync or async: its body runs after the call."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return any(
+        inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
+        for one in (fn, call_of(fn))
+    )
+
+
+def call_of(fn: object) -> object:
+    """What runs when *fn*, an object, is called."""
+    return getattr(type(fn), "__call__", None)  # noqa: B004  # the method itself is wanted
+
+
+def at_once(answer: T) -> T:
+    """*answer*, unless it comes later: an awaitable is true whatever comes of it."""
+    if hasattr(type(answer), "__await__"):
+        shown = repr(answer)
+        if isinstance(answer, CoroutineType):
+            answer.close()  # else Python would complain that nobody awaited it
+        raise TypeError(f"a function that answers at once is wanted, and this gave {shown}")
+    return answer
