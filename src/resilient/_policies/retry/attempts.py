@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
-from resilient._policies.deadline.here import link, wait_here
-from resilient._policies.retry.deciding import DecidingRetry
+from resilient._core.chaining import link
+from resilient._policies.deadline.here import wait_here
+from resilient._policies.retry.deciding import DecidingRetry, real_error
 from resilient._policies.retry.state import YIELD_EVERY, RetryState, Within
 from resilient._runtime import clock, loops
 
@@ -47,7 +48,11 @@ class Attempt:
 
     def __enter__(self) -> Self:
         self._loop.enter(self)
-        self._within.__enter__()
+        try:
+            self._within.__enter__()
+        except BaseException:
+            self._loop.leave()
+            raise
         return self
 
     def __exit__(
@@ -121,6 +126,8 @@ class Attempts:
         if error is not None and not isinstance(error, Exception):
             link(error, state.last_error)
             return False
+        if error is not None:
+            real_error(error, state.last_error)
         if not (unwanted and error is None) and not self.policy._retryable(
             error, None, state._view
         ):

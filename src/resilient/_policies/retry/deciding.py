@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from resilient._core.chaining import link
 from resilient._core.counter import Counter
 from resilient._core.matching import Judge, Verdict
 from resilient._core.retry import REASONS, Reason, reason_to_stop
@@ -204,6 +205,14 @@ def is_final(error: BaseException | None) -> bool:
     if isinstance(error, DeadlineExceeded):
         return not error.started
     return isinstance(error, (Rejected, CoroutineReturned))
+
+
+def real_error(error: Exception, before: Exception | None) -> Exception | None:
+    """The last error of a call that was made: *error*, or else *before*, linked with it."""
+    if not is_final(error):
+        return error
+    link(error, before)
+    return before
 
 
 def classify_first(

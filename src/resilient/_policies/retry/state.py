@@ -11,11 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from resilient._core.chaining import link, set_context
 from resilient._core.matching import each
 from resilient._core.retry import Reason, max_retry_after
 from resilient._policies.deadline.block import PARTLY_SPENT, Deadline
-from resilient._policies.deadline.here import left_here, link, wait_here
-from resilient._policies.retry.deciding import DecidingRetry
+from resilient._policies.deadline.here import left_here, wait_here
+from resilient._policies.retry.deciding import DecidingRetry, real_error
 from resilient._policies.retry.strategies import TenacityView
 from resilient._runtime import clock, loops
 from resilient._runtime.decorate import refuse_if_coroutine
@@ -43,7 +44,7 @@ class RetryState:
     """The state of one call: how often it was tried, and what came of it."""
 
     waited: float = 0.0
-    last_error: BaseException | None = None
+    last_error: Exception | None = None  # of a call that was made, if there was one
     error_before: Exception | None = None  # of the attempt just before this one
     within_left: Callable[[], float] | None = None  # where no open deadline says it
 
@@ -103,6 +104,7 @@ class RetryState:
         try:
             return None, refuse_if_coroutine(self._fn, self._fn(*self._args, **self._kwargs))
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
+            real_error(error, self.last_error)
             return error, None
         except BaseException as error:
             link(error, self.last_error)
@@ -113,6 +115,7 @@ class RetryState:
         try:
             return None, await self._fn(*self._args, **self._kwargs)
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
+            real_error(error, self.last_error)
             return error, None
         except BaseException as error:
             link(error, self.last_error)
@@ -127,7 +130,8 @@ class RetryState:
         self.error_before = error
         asked = 0.0
         if error is not None:
-            self.last_error, asked = error, max_retry_after(each(error))
+            asked = max_retry_after(each(error))
+            self.last_error = real_error(error, self.last_error) or error
         step = self._policy._next_step(
             self.attempt, error, asked, self.left(), self._budget, result, self._view
         )
@@ -190,10 +194,12 @@ class RetryState:
 
     def _raise(self, error: Exception) -> Any:
         self.last_error = self.error_before = None
+        context = error.__context__
         try:
             raise error
         finally:
-            del error
+            set_context(error, context)  # what the caller handles has nothing to do with it
+            del error, context
 
 
 class Within:
@@ -211,8 +217,13 @@ class Within:
             self._limit = Deadline._of_life(PARTLY_SPENT, seconds, policy.name, spent)
 
     def __enter__(self) -> None:
-        if self._limit is not None:
+        if self._limit is None:
+            return
+        try:
             self._limit.__enter__()
+        except DeadlineExceeded as exceeded:  # the time went by before the block of an attempt
+            link(exceeded, self._state.last_error)
+            raise
 
     def __exit__(
         self,
