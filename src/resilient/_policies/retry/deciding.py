@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from resilient._core.chaining import link
 from resilient._core.counter import Counter
-from resilient._core.matching import Judge, Verdict
+from resilient._core.matching import Judge, Verdict, leaves
 from resilient._core.retry import REASONS, Reason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.deadline.block import deadline_here
@@ -201,7 +201,11 @@ class DecidingRetry(PolicyBase):
 
 
 def is_final(error: BaseException | None) -> bool:
-    """Whether *error* says that the call was not made: then nothing repeats it."""
+    """Whether *error* says that the call was not made: then nothing repeats it. A group says so if
+    all that is in it does.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_final(leaf) for leaf in leaves(error))
     if isinstance(error, DeadlineExceeded):
         return not error.started
     return isinstance(error, (Rejected, CoroutineReturned))
