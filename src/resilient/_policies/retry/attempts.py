@@ -94,7 +94,7 @@ class Attempts:
     def __next__(self) -> Attempt:
         state = self._next(StopIteration)
         if state is not None and state.waited:
-            clock.sleep(state.waited)
+            self.policy._sleep(state.waited, state.error_before, stacklevel=3)
         return self._attempt(StopIteration)
 
     def __aiter__(self) -> Self:

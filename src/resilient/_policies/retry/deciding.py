@@ -7,6 +7,7 @@ share one decision, `DecidingRetry._next_step`, and each has its own way to run 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,11 +17,12 @@ from resilient._core.counter import Counter
 from resilient._core.matching import Judge, Verdict, leaves
 from resilient._core.retry import REASONS, Reason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.waiting import on_loop
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.strategies import TenacityView, WaitRule, ask_async
-from resilient._runtime import notify
+from resilient._runtime import clock, notify
 from resilient._runtime.decorate import CoroutineReturned
 from resilient._runtime.keying import Key
 from resilient.errors import DeadlineExceeded, Rejected
@@ -58,7 +60,7 @@ class DecidingRetry(PolicyBase):
         self._settings, self._judge, self._wait = settings, settings.judge, settings.wait
         self._budget, self._max_attempts = settings.budget, settings.attempts
         self._calls, self._retries, self._recovered = Counter(), Counter(), Counter()
-        self._complained = False
+        self._complained = self._warned = False
         self._gave_up_by: dict[Reason, int] = dict.fromkeys(REASONS, 0)
 
     def _begin(self, began: float, budget: RetryBudget | None) -> None:
@@ -171,6 +173,21 @@ class DecidingRetry(PolicyBase):
         state = view.show(error, result)
         state.upcoming_sleep = wait
         return wait, settings.stop(state)
+
+    def _sleep(self, seconds: float, error: BaseException | None, stacklevel: int = 4) -> None:
+        """Let *seconds* pass in this thread, after *error*. Warn once if tasks wait for it."""
+        if not self._warned and on_loop():
+            self._warned = True
+            text = (
+                f"{self.name}: a sync retry sleeps in a thread with a running event loop, which "
+                "stops every task of it: write `async def`, or `async for` over the policy"
+            )
+            try:
+                warnings.warn(text, RuntimeWarning, stacklevel)
+            except RuntimeWarning as warning:  # the program's filters make it an error
+                link(warning, error)
+                raise
+        clock.sleep(seconds)
 
     def _strategy_failed(self, strategy: object, fault: Exception) -> bool:
         """Say once in the log that a strategy raised: false, since it asks for no other attempt."""

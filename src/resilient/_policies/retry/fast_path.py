@@ -115,7 +115,7 @@ def _again(  # noqa: PLR0917  # made flat
                 state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                 return state.give_up(step, error, None)
             if step:
-                clock.sleep(step)
+                retry._sleep(step, error)
                 if left_here() <= 0:
                     state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                     return state.give_up("deadline", error, None)

@@ -74,7 +74,7 @@ class RetryState:
                 if (reason := self.step(error, result)) is not None:
                     return self.give_up(reason, error, result)
                 if self.waited:
-                    clock.sleep(self.waited)
+                    self._policy._sleep(self.waited, error)
                     if self.left() <= 0:
                         return self.give_up("deadline", error, result)
                 self.count()
