@@ -6,7 +6,6 @@ import datetime as dt
 import functools
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, check_name, check_seconds
@@ -16,6 +15,7 @@ from resilient._policies.deadline.block import (
     Deadline,
     ambient,
     deadline_here,
+    leave_ended,
     limit_of,
 )
 from resilient._runtime.decorate import check_function, is_coroutine_function
@@ -116,6 +116,7 @@ class _Carried:
 
     def __exit__(self, *_: object) -> None:
         ambient.reset(self._token)
+        leave_ended()
 
 
 class detached:  # noqa: N801  # used as a function: with detached():
@@ -124,16 +125,14 @@ class detached:  # noqa: N801  # used as a function: with detached():
     It hides the limit from what is started inside, and stops no cancellation.
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ("_cover",)
 
     def __enter__(self) -> None:
-        cover = Deadline(math.inf, KIND, None)
-        cover._shield(deadline_here())
-        self._token = ambient.set(cover)
+        self._cover = Deadline(math.inf, KIND, None)
+        self._cover._shield()
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # left in another context: nothing to undo in this one
-            ambient.reset(self._token)
+        self._cover._unshield()
 
 
 def carry(fn: Callable[P, R], /) -> Callable[P, R]:
