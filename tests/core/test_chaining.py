@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from resilient._core.chaining import link, set_context
+from resilient._core.chaining import add_note, context_of, forget, link, set_cause, set_context
 
 
 class FrozenError(Exception):
@@ -67,3 +67,44 @@ def test_a_circle_is_left_alone() -> None:
     assert (a.__context__, b.__context__) == (b, a)
     link(x, a)
     assert chain(x) == [x, a, b]
+
+
+@pytest.mark.rule("S6")
+def test_what_a_caller_was_handling_is_taken_out_wherever_it_is() -> None:
+    handled, older = chained(KeyError("handled"), KeyError("older"))
+    leaf, cause, end = KeyError("leaf"), KeyError("cause"), KeyError("end")
+    group = ExceptionGroup("all", [leaf])
+    set_context(group, end)
+    set_cause(group, cause)
+    for one in (leaf, cause, end):
+        set_context(one, handled)
+    forget(group, handled)
+    assert [context_of(one) for one in (leaf, cause, end, group)] == [None, None, None, end]
+    assert chain(handled) == [handled, older]
+
+
+@pytest.mark.rule("S6")
+def test_without_it_nothing_changes() -> None:
+    handled, older = chained(KeyError("handled"), KeyError("older"))
+    a, b, _ = chained(first := KeyError("a"), KeyError("b"), first)
+    forget(handled, None)
+    forget(handled, handled)
+    forget(a, handled)
+    assert (chain(handled), chain(a)) == ([handled, older], [a, b])
+
+
+class TacitError(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise RuntimeError(f"no {name}")
+
+
+@pytest.mark.rule("F8", "R7")
+def test_a_note_takes_the_place_of_the_one_that_begins_alike() -> None:
+    error, tacit = KeyError(), TacitError()
+    for note in ("fetch: 1", "fetch: 2"):
+        add_note(error, note, "fetch: ")
+        add_note(tacit, note, "fetch: ")
+    add_note(error, "other")
+    add_note(error, "other")
+    assert error.__notes__ == ["fetch: 2", "other", "other"]
+    assert not hasattr(tacit, "__notes__")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Final, Literal, TypeVar, cast, final, overload
 
+from resilient._core.chaining import cause_of, set_cause
 from resilient._core.checks import check_callable, check_name
 from resilient._core.counter import Counter
 from resilient._core.matching import Judge, Verdict
@@ -135,7 +136,7 @@ class Fallback(Widening[T_co]):
     def _failed(self, failure: Exception, error: Exception) -> None:
         next(self._failures.increment)
         if not any(one is failure for one in _chain(error)):  # a handler may unwrap the error
-            failure.__cause__ = error
+            set_cause(failure, error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -144,7 +145,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__
+        error = cause_of(error)
 
 
 def _known(error: BaseException) -> Verdict | None:

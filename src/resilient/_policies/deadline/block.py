@@ -17,6 +17,7 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from resilient._core.chaining import add_note
 from resilient._core.checks import Seconds, check_seconds
 from resilient._core.counter import Counter
 from resilient._core.deadline import ALIVE, UNBEGUN, Entry, Life, Limit
@@ -393,9 +394,9 @@ class Deadline(Limit):
         if rest is None:
             raise self._expired() from error
         if cancelled is None:
-            error.add_note(self._note())
+            add_note(error, self._note())
             return
-        rest.add_note(self._note())
+        add_note(rest, self._note())
         raise rest
 
     # On trio.
@@ -427,12 +428,12 @@ class Deadline(Limit):
         try:
             scope.__exit__(kind, error, trace)
         except BaseExceptionGroup as rest:
-            rest.add_note(self._note())
+            add_note(rest, self._note())
             raise
         if scope.cancelled_caught:
             raise self._expired()
         if fired and isinstance(error, BaseExceptionGroup):
-            error.add_note(self._note())
+            add_note(error, self._note())
         return None
 
     # What is said.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from resilient._core.chaining import context_of, set_context
 from resilient._core.hedge import Race
 from resilient._core.matching import Judge, each
 from resilient._runtime import clock, loops
@@ -68,7 +69,13 @@ class HedgedCall:
         self._raise()
 
     def _raise(self) -> NoReturn:
-        raise self._race.take_error()
+        error = self._race.take_error()
+        context = context_of(error)
+        try:
+            raise error
+        finally:
+            set_context(error, context)  # what the caller handles has nothing to do with it
+            del error, context
 
     def _drop(self) -> None:
         """Discard the winner's result, which nobody wants any more."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from resilient._core.chaining import link, set_context
+from resilient._core.chaining import add_note, context_of, link, set_context
 from resilient._core.matching import each
 from resilient._core.retry import Reason, max_retry_after
 from resilient._policies.deadline.block import PARTLY_SPENT, Deadline
@@ -186,15 +185,11 @@ class RetryState:
         tries = f"{self.attempt} attempt{'s' if self.attempt > 1 else ''}"
         elapsed = max(0.0, clock.now() - self._began)
         text = f"{start}{tries} in {elapsed:.3g} s: {MEANING[reason]}"
-        with suppress(AttributeError, TypeError):  # an exception that takes no attributes
-            error.__notes__ = [
-                *(one for one in getattr(error, "__notes__", ()) if not one.startswith(start)),
-                text,
-            ]
+        add_note(error, text, start)
 
     def _raise(self, error: Exception) -> Any:
         self.last_error = self.error_before = None
-        context = error.__context__
+        context = context_of(error)
         try:
             raise error
         finally:

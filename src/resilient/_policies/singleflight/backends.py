@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import math
+import sys
 import threading
 import types
 import weakref
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Hashable
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from resilient._core.chaining import context_of, forget, set_context
 from resilient._core.deadline import ALIVE
 from resilient._core.singleflight import Execution, FlightTable
 from resilient._policies.deadline.block import (
@@ -41,7 +43,7 @@ running: ContextVar[tuple[Execution, ...]] = ContextVar("resilient.flights", def
 class SharedExecution(Execution):
     """A run with its outcome, and the limit that its function sees."""
 
-    __slots__ = ("_read", "done", "error", "limit", "limits", "result", "trace")
+    __slots__ = ("_read", "done", "error", "error_context", "limit", "limits", "result", "trace")
 
     def __init__(self, key: Hashable, read: Callable[[], float]) -> None:
         super().__init__(key)
@@ -51,6 +53,7 @@ class SharedExecution(Execution):
         self.result: Any = None
         self.error: BaseException | None = None
         self.trace: TracebackType | None = None
+        self.error_context: BaseException | None = None
         self.limit: Deadline | None = None
 
     def _limit_moved(self) -> None:
@@ -84,10 +87,15 @@ class SharedExecution(Execution):
             and (limit._life is FIRED or limit._left() <= 0)
         )
 
-    def finish(self, result: Any, error: BaseException | None) -> None:
-        """Keep the outcome."""
-        self.result, self.error = result, error
-        self.trace = None if error is None else error.__traceback__
+    def succeed(self, result: Any) -> None:
+        """Keep the result."""
+        self.result, self.done = result, True
+
+    def fail(self, error: BaseException, handled: BaseException | None) -> None:
+        """Keep the error. What its first caller was *handling* is no part of it."""
+        if isinstance(error, Exception):
+            forget(error, handled)
+        self.error, self.trace, self.error_context = error, error.__traceback__, context_of(error)
         self.done = True
 
     @property
@@ -96,10 +104,15 @@ class SharedExecution(Execution):
         return self.error is not None and not isinstance(self.error, Exception)
 
     def outcome(self) -> Any:
-        """Return or raise what came of it; the traceback starts anew for each who asks."""
-        if self.error is not None:
+        """Return or raise what came of it. For each who asks the traceback starts anew, and the
+        context is that of the run.
+        """
+        if self.error is None:
+            return self.result
+        try:
             raise self.error.with_traceback(self.trace)
-        return self.result
+        finally:
+            set_context(self.error, self.error_context)
 
 
 class Waiting:
@@ -169,18 +182,20 @@ class AsyncExecution(SharedExecution, abc.ABC):
         A *primed* one was brought to its first line before the task takes it over: so also a
         cancellation before the task's first step finds it inside the ``try``.
         """
+        handled = None
         try:
             if primed:
                 await _pause()
+            handled = sys.exception()  # an eager task begins inside its first caller
             if self.until == math.inf or (limit := self.open_limit(self.name, bare=False)) is None:
-                self.finish(await self._fn(*self._args, **self._kwargs), None)
+                self.succeed(await self._fn(*self._args, **self._kwargs))
             else:
                 with limit:
                     limit._move(self.until)
                     result = await self._fn(*self._args, **self._kwargs)
-                self.finish(result, None)
+                self.succeed(result)
         except BaseException as error:
-            self.finish(None, error)
+            self.fail(error, handled)
             if self.must_raise(error):
                 raise
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
@@ -276,13 +277,14 @@ class SingleFlight(PolicyBase):
 
     def _lead(self, run: ThreadExecution, fn: Callable[[], Any]) -> Any:
         next(self._runs.increment)
+        handled = sys.exception()
         try:
             result = run.run(self._name or self.kind, fn)
             if type(result) is CoroutineType:
                 refuse_coroutine(fn, result)
-            run.finish(result, None)
+            run.succeed(result)
         except BaseException as error:
-            run.finish(None, error)
+            run.fail(error, handled)
             raise
         finally:
             with self._lock:
