@@ -56,7 +56,7 @@ def deadline(seconds: Seconds | None, *, name: str | None = None) -> Deadline:
         limit: float = -1
         if type(seconds) is float:
             limit = seconds
-        elif type(seconds) is int and seconds <= LONG:
+        elif type(seconds) is int and 0 <= seconds <= LONG:
             limit = float(seconds)
         elif type(seconds) is dt.timedelta:
             limit = seconds.total_seconds()
