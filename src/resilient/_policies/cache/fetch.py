@@ -55,7 +55,10 @@ class CacheExecution:
             stale = core.stale_result(self.key, clock.now(), error)
             if stale is None:
                 raise
-            return stale
+            try:
+                return stale
+            finally:
+                del stale  # which has the error, and this frame is in its traceback
         finally:
             core.end(fetching)
         return result
@@ -73,7 +76,10 @@ class CacheExecution:
             stale = core.stale_result(self.key, clock.now(), error)
             if stale is None:
                 raise
-            return stale
+            try:
+                return stale
+            finally:
+                del stale  # which has the error, and this frame is in its traceback
         finally:
             core.end(fetching)
         return result

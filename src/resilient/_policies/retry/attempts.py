@@ -135,12 +135,14 @@ class Attempts:
                 state.succeeded(None)
             else:
                 self.policy._gave_up("not_retryable", state.attempt, error)
+                state._forget()
             return False
         reason = state.step(error, None)
         if reason is not None:
             self.policy._gave_up(reason, state.attempt, error)
             if error is not None:
                 state.note(reason, error)
+            state._forget()
             return False
         self._open = True
         return error is not None

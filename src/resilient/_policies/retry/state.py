@@ -159,25 +159,31 @@ class RetryState:
         """Return a wanted result, raise an error that is not to be repeated."""
         if error is None:
             return self.succeeded(result)
-        self._policy._gave_up("not_retryable", self.attempt, error)
-        return self._raise(error)
+        try:
+            self._policy._gave_up("not_retryable", self.attempt, error)
+            return self._raise(error)
+        finally:
+            del error
 
     def succeeded(self, result: Any) -> Any:
         """The last attempt was good."""
         if self.attempt > 1:
             next(self._policy._recovered.increment)
-        self.last_error = self.error_before = None  # their tracebacks lead back to this state
+        self._forget()
         return result
 
     def give_up(self, reason: Reason, error: Exception | None, result: Any) -> Any:
         """Raise the last error with its note, or return the last result."""
-        self._policy._gave_up(reason, self.attempt, error)
-        if error is None:
-            self.last_error = self.error_before = None
-            return result
-        if reason != "not_retryable":
-            self.note(reason, error)
-        return self._raise(error)
+        try:
+            self._policy._gave_up(reason, self.attempt, error)
+            if error is None:
+                self._forget()
+                return result
+            if reason != "not_retryable":
+                self.note(reason, error)
+            return self._raise(error)
+        finally:
+            del error
 
     def note(self, reason: Reason, error: Exception) -> None:
         """Say in a note why no more was tried, once, however often this object is raised."""
@@ -187,8 +193,12 @@ class RetryState:
         text = f"{start}{tries} in {elapsed:.3g} s: {MEANING[reason]}"
         add_note(error, text, start)
 
+    def _forget(self) -> None:
+        """Let go of all errors: their tracebacks lead back to this state."""
+        self.last_error = self.error_before = self._view = None
+
     def _raise(self, error: Exception) -> Any:
-        self.last_error = self.error_before = None
+        self._forget()
         context = context_of(error)
         try:
             raise error

@@ -113,6 +113,7 @@ class SharedExecution(Execution):
             raise self.error.with_traceback(self.trace)
         finally:
             set_context(self.error, self.error_context)
+            del self  # which has the error, and this frame is in its traceback
 
 
 class Waiting:
@@ -201,6 +202,7 @@ class AsyncExecution(SharedExecution, abc.ABC):
         finally:
             self._end(self)  # the key is free before anybody resumes
             self.wake()
+            del self, handled
 
     def must_raise(self, error: BaseException) -> bool:
         """Whether the task itself must end by *error*."""
@@ -250,7 +252,10 @@ class AsyncioExecution(AsyncExecution):
         self._loop = loop
         body = self.drive(primed=True)
         body.send(None)
-        self._task = loop.create_task(body, context=self.context())
+        self._task: asyncio.Task[None] | None = None
+        task = loop.create_task(body, context=self.context())
+        if not self.done:  # an eager one may be
+            self._task = task
 
     def must_raise(self, error: BaseException) -> bool:
         """See `AsyncExecution.must_raise`: a cancellation is kept for those who wait."""
@@ -268,6 +273,7 @@ class AsyncioExecution(AsyncExecution):
         self._waiters.discard(waiter)
 
     def wake(self) -> None:
+        self._task = None  # its context has this run
         for waiter in self._waiters:
             if not waiter.done():
                 try:  # noqa: SIM105  # suppress() costs more than what is in it
@@ -276,12 +282,15 @@ class AsyncioExecution(AsyncExecution):
                     pass  # the loop was closed by hand, and nobody will resume
 
     def cancel(self) -> None:
-        if not self.expired and not self._loop.is_closed():  # then nobody would be told
-            self._task.cancel()
+        task = self._task
+        if task is not None and not self.expired and not self._loop.is_closed():
+            task.cancel()  # else nobody would be told
 
     @property
     def doomed(self) -> bool:
-        return self._task.cancelling() > 0 or (self.limit is not None and self.expired)
+        task = self._task
+        cancelled = task is not None and task.cancelling() > 0
+        return cancelled or (self.limit is not None and self.expired)
 
 
 class TrioExecution(AsyncExecution):
@@ -299,8 +308,11 @@ class TrioExecution(AsyncExecution):
         )
 
     async def _body(self) -> None:
-        with self._scope:
-            await self.drive(primed=False)
+        try:
+            with self._scope:
+                await self.drive(primed=False)
+        finally:
+            del self
 
     def must_raise(self, error: BaseException) -> bool:
         """See `AsyncExecution.must_raise`: trio wants its cancellations back."""
@@ -393,13 +405,19 @@ class ThreadExecution(SharedExecution):
 
     def run(self, name: str, fn: Callable[[], Any]) -> Any:
         """Run *fn* here, in a copy of the context and with the run's own deadline."""
-        return copy_context().run(self._inside, name, fn)
+        try:
+            return copy_context().run(self._inside, name, fn)
+        finally:
+            del self
 
     def _inside(self, name: str, fn: Callable[[], Any]) -> Any:
-        set_deadline_here(None)
-        running.set((*running.get(), self))
-        if (limit := self.open_limit(name, bare=True)) is None:
-            return fn()
-        with limit:
-            limit._move(self.until)
-            return fn()
+        try:
+            set_deadline_here(None)
+            running.set((*running.get(), self))
+            if (limit := self.open_limit(name, bare=True)) is None:
+                return fn()
+            with limit:
+                limit._move(self.until)
+                return fn()
+        finally:
+            del self

@@ -201,7 +201,10 @@ class SingleFlight(PolicyBase):
             if not run.done and table.leave(run):
                 run.cancel()
             raise
-        return self._handed(run.outcome(), first=first)
+        try:
+            return self._handed(run.outcome(), first=first)
+        finally:
+            del run  # which has the error, and this frame is in its traceback
 
     def _table_of(self, loop: asyncio.AbstractEventLoop) -> LoopTable:
         table = self._recent()
@@ -242,18 +245,21 @@ class SingleFlight(PolicyBase):
         limit = None if deadline_here() is None else check_deadline(self.name, clock.now())
         run, event = self._lead_or_join(key, limit)
         next(self._calls.increment)
-        while event is not None:
-            if notify.listening:
-                self._tell_joined(key)
-            self._wait(run, event, limit)
-            if not run.done:
-                assert limit is not None
-                raise limit._exceeded(self.name, started=True)
-            if not run.interrupted:
-                return self._handed(run.outcome(), first=False)
-            run, event = self._lead_or_join(key, limit)
-        with Waiting(run, limit):
-            return self._lead(run, fn)
+        try:
+            while event is not None:
+                if notify.listening:
+                    self._tell_joined(key)
+                self._wait(run, event, limit)
+                if not run.done:
+                    assert limit is not None
+                    raise limit._exceeded(self.name, started=True)
+                if not run.interrupted:
+                    return self._handed(run.outcome(), first=False)
+                run, event = self._lead_or_join(key, limit)
+            with Waiting(run, limit):
+                return self._lead(run, fn)
+        finally:
+            del run  # which has the error, and this frame is in its traceback
 
     def _lead_or_join(
         self, key: Hashable, limit: Deadline | None
@@ -291,7 +297,11 @@ class SingleFlight(PolicyBase):
                 self._threads.end(run)
             for event in run.events:
                 event.set()
-        return result
+            del run, handled
+        try:
+            return result
+        finally:
+            del result  # perhaps a stale one, which has its error
 
     def _wait(self, run: ThreadExecution, event: threading.Event, limit: Deadline | None) -> None:
         """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile."""
