@@ -25,8 +25,8 @@ HEDGED = "a plain thread has nothing beside it (H5)"
 LOOPED = "does not depend on the loop; uvloop, in real time, plays the tests marked loop"
 NO_LOOP = [
     "F1", "F6", "F13", "F14", "E1", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B10", "B11",
-    "B12", "B13", "R1", "R3", "R4", "R5", "R6", "R7", "R8", "R12", "L8", "C1", "C2", "C5", "C7",
-    "M3",
+    "B12", "B13", "R1", "R3", "R4", "R5", "R6", "R7", "R8", "R12", "R13", "L8", "C1", "C2", "C5",
+    "C7", "M3",
 ]  # fmt: skip
 REASONS: dict[tuple[str, str], str] = {
     ("F5", "*"): ONCE,

@@ -19,6 +19,7 @@ and circuit breakers" (2022).
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from dataclasses import dataclass
 from itertools import repeat
@@ -71,7 +72,8 @@ class BudgetCore:
     def __init__(self, config: BudgetConfig, now: float) -> None:
         self._config = config
         reserve = config.per_second * config.ttl
-        self._most = math.floor(max(1.0, reserve) + 1e-9) if reserve else 0
+        most = min(max(1.0, reserve), sys.float_info.max)
+        self._most = math.floor(most + 1e-9) if reserve else 0
         self._width = config.ttl * SHARE
         self._per = max(config.ttl, 1 / config.per_second) if reserve else config.ttl
         self.reset(now)
@@ -98,7 +100,7 @@ class BudgetCore:
         """Take one retry, from the deposits first; False when nothing is left."""
         balance = self._balance(now)
         if balance >= WHOLE:
-            self._issued = min(MOST_TOKENS, math.floor(balance + 1 - WHOLE))
+            self._issued = math.floor(min(MOST_TOKENS, balance + 1 - WHOLE))
             tokens = repeat(None, self._issued)
             next(tokens)  # this one's, before anybody finds the others
             self.tokens = tokens
@@ -136,9 +138,11 @@ class BudgetCore:
             due -= part
         if now >= self.present.until:
             self._new_bucket(now)
-        while self._buckets[0].until <= now - self._config.ttl:
+        present = self.present  # stays, even if its time is shorter than a float can tell
+        while (
+            oldest := self._buckets[0]
+        ) is not present and oldest.until <= now - self._config.ttl:
             self._buckets.popleft()
-        present = self.present
         self.since = now
         self.quiet_until = min(present.until, self._buckets[0].until + self._config.ttl)
         self._old = sum(self._in(one) for one in list(self._buckets) if one is not present)

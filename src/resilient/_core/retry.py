@@ -11,6 +11,7 @@ The reasons are asked in this order, so that the dearest comes last:
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Iterator
 from typing import Final, Literal
@@ -45,13 +46,15 @@ def max_retry_after(errors: Iterator[BaseException] | tuple[BaseException | None
 
 
 def retry_after_of(error: BaseException | None) -> float:
-    """The ``retry_after`` of *error*; 0 if it has none that is usable."""
+    """The ``retry_after`` of *error*, seconds or a `timedelta`; 0 if it has none that is usable."""
     try:
         value = getattr(error, "retry_after", None)
-    except Exception:  # noqa: BLE001  # a property that fails is an unusable value
+        if value is None:
+            return 0.0
+        if isinstance(value, dt.timedelta):
+            value = value.total_seconds()
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return 0.0
+        return float(value) if 0 <= value <= sys.float_info.max else 0.0
+    except Exception:  # noqa: BLE001  # a property that fails, or a number that does not compare
         return 0.0
-    if value is None:
-        return 0.0
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0.0
-    return float(value) if 0 <= value <= sys.float_info.max else 0.0

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast, final, overload
 
+from resilient._core.chaining import cause_of, set_cause
 from resilient._core.checks import check_callable, check_name, check_takes
 from resilient._core.counter import Counter
 from resilient._core.functions import is_coroutine_function
@@ -137,7 +138,7 @@ class Fallback(Widening[T_co]):
     def _failed(self, failure: Exception, error: Exception) -> None:
         next(self._failures.increment)
         if not any(one is failure for one in _chain(error)):  # a handler may unwrap the error
-            failure.__cause__ = error
+            set_cause(failure, error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -146,7 +147,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__
+        error = cause_of(error)
 
 
 def _known(error: BaseException) -> Verdict | None:

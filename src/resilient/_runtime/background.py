@@ -56,14 +56,15 @@ async def _run(
 ) -> None:
     try:
         if primed:
-            await _pause()
+            await pause()
         await work()
     finally:
         over()
 
 
 @types.coroutine
-def _pause() -> Generator[None, None, None]:
+def pause() -> Generator[None, None, None]:
+    """Await it to let asyncio take its next turn."""
     yield
 
 

@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 LONGEST_WAIT = 3600.0
+"""Seconds that a thread sleeps or waits at a stretch. Every platform has a longest wait, 49 days
+on some; loops see to theirs themselves, since each wakes once a day or in a hundred years.
+"""
 
 
 class Event(Protocol):
@@ -39,10 +42,16 @@ class MonotonicClock:
     """The machine's own."""
 
     now = staticmethod(time.monotonic)
-    sleep = staticmethod(time.sleep)
+
+    def sleep(self, seconds: float, /) -> None:
+        """Sleep in parts: a platform's longest sleep is shorter than a wait may be."""
+        while seconds > LONGEST_WAIT:
+            time.sleep(LONGEST_WAIT)
+            seconds -= LONGEST_WAIT
+        time.sleep(seconds)
 
     def wait(self, event: Event, until: float) -> None:
-        """Wait in pieces: the longest a lock can wait is less than for ever."""
+        """Wait in parts, for the same reason."""
         while (left := until - time.monotonic()) > 0 and not event.wait(min(left, LONGEST_WAIT)):
             pass
 

@@ -23,6 +23,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 PATIENCE: Final = 5.0
 """Real seconds that a loop without a timer waits for another thread, which may be idle for good."""
+FARTHEST: Final = 1e290
+"""Seconds; time stands still there. Beyond it, nanoseconds are none that a float can hold."""
 _active = threading.Lock()
 
 
@@ -49,6 +51,7 @@ class VirtualTime:
         """
         length = check_seconds("seconds", seconds)
         with self._changing:
+            length = min(length, FARTHEST - self.reading())
             if self._trio is not None:
                 self._trio.jump(length)
             else:

@@ -52,7 +52,10 @@ class CacheExecution:
             stale = core.stale_result(self.key, clock.now(), error)
             if stale is None:
                 raise
-            return stale
+            try:
+                return stale
+            finally:
+                del stale  # which has the error, and this frame is in its traceback
         finally:
             core.end(fetching)
         return result
@@ -70,7 +73,10 @@ class CacheExecution:
             stale = core.stale_result(self.key, clock.now(), error)
             if stale is None:
                 raise
-            return stale
+            try:
+                return stale
+            finally:
+                del stale  # which has the error, and this frame is in its traceback
         finally:
             core.end(fetching)
         return result

@@ -6,7 +6,6 @@ import datetime as dt
 import functools
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, ParamSpec, TypeVar, cast
 
 from resilient._core.checks import Seconds, check_name, check_seconds
@@ -17,6 +16,7 @@ from resilient._policies.deadline.block import (
     Deadline,
     ambient,
     deadline_here,
+    leave_ended,
     limit_of,
 )
 from resilient._runtime.decorate import check_function
@@ -57,7 +57,7 @@ def deadline(seconds: Seconds | None, *, name: str | None = None) -> Deadline:
         limit: float = -1
         if type(seconds) is float:
             limit = seconds
-        elif type(seconds) is int and seconds <= LONG:
+        elif type(seconds) is int and 0 <= seconds <= LONG:
             limit = float(seconds)
         elif type(seconds) is dt.timedelta:
             limit = seconds.total_seconds()
@@ -117,6 +117,7 @@ class _Carried:
 
     def __exit__(self, *_: object) -> None:
         ambient.reset(self._token)
+        leave_ended()
 
 
 class detached:  # noqa: N801  # used as a function: with detached():
@@ -125,16 +126,14 @@ class detached:  # noqa: N801  # used as a function: with detached():
     It hides the limit from what is started inside, and stops no cancellation.
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ("_cover",)
 
     def __enter__(self) -> None:
-        cover = Deadline(math.inf, KIND, None)
-        cover._shield(deadline_here())
-        self._token = ambient.set(cover)
+        self._cover = Deadline(math.inf, KIND, None)
+        self._cover._shield()
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # left in another context: nothing to undo in this one
-            ambient.reset(self._token)
+        self._cover._unshield()
 
 
 def carry(fn: Callable[P, R], /) -> Callable[P, R]:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from resilient._core.chaining import add_note
 from resilient._core.checks import Seconds, check_seconds
 from resilient._core.counter import Counter
 from resilient._core.deadline import ALIVE, UNBEGUN, Entry, Life, Limit
@@ -141,10 +142,15 @@ class Deadline(Limit):
         fired = self._life is FIRED
         self._life = ENDED
         self._ended_at = self._read()
+        here = deadline_here()
         try:
             reset_deadline_here(self._token)
         except ValueError:  # left in another context: what is still there of it must limit nobody
             self._at = math.inf
+        else:
+            outer = deadline_here()
+            if here is not self or (outer is not None and outer._life is not OPEN):
+                self._leave(here)
         if self._entry is not None:
             self._timers.remove(self._entry)
         if self._soon is not None:
@@ -219,12 +225,22 @@ class Deadline(Limit):
         for listener in tuple(self._listeners or ()):
             listener._limit_moved()
 
-    def _shield(self, outer: Deadline | None) -> None:
-        """Be no limit, but one that hides those above: see `detached`.
+    def _shield(self) -> None:
+        """Be no limit here, but one that hides those above: see `detached`.
 
         Those that are still open are kept, because they may be the cause of a cancellation.
         """
-        self._outer, self._life = first_that_lives(outer), SHIELD
+        self._outer, self._life = first_that_lives(deadline_here()), SHIELD
+        self._token = set_deadline_here(self)
+
+    def _unshield(self) -> None:
+        """Hide them no longer here; what was started below stays free of them."""
+        here, token = deadline_here(), self._token
+        self._ended_at = math.inf
+        del self._token  # which would keep alive what it hides, for as long as those below live
+        with suppress(ValueError):  # left in another context: nothing to undo in this one
+            reset_deadline_here(token)
+            self._leave(here)
 
     def _exceeded(self, policy: str, *, started: bool) -> DeadlineExceeded:
         """The error of *policy*, whose call the limit kept from starting, or cut short."""
@@ -330,6 +346,30 @@ class Deadline(Limit):
             self._listeners = self._listeners or {}
             self._listeners[listener] = None
 
+    # Where blocks end in another order than that in which they began.
+
+    def _leave(self, here: Deadline | None) -> None:
+        """The context variable was set back to what this block had found; *here* stood in it.
+
+        If that is another one, it goes on without this block. The token that sets back what was
+        before this block is kept: whoever comes upon a block that is over takes the way out by it.
+        """
+        if here is self:
+            leave_ended()
+            return
+        self._token = set_deadline_here(here)
+        if self._life is not SHIELD and here is not None:
+            for one in here._chain():
+                if one._outer is self:
+                    one._outer = self._outer
+                    one._watch_anew()
+
+    def _watch_anew(self) -> None:
+        """The block around it is over: what that one had watched for this task is its own now."""
+        if self._task is not None and self._scope is None and self._life is OPEN:
+            self._inherit(self._timers.loop.call_soon_threadsafe)
+            self._rearm()
+
     # On asyncio.
 
     def _enter_nested(self, loop: Any) -> None:
@@ -354,9 +394,9 @@ class Deadline(Limit):
         if rest is None:
             raise self._expired() from error
         if cancelled is None:
-            error.add_note(self._note())
+            add_note(error, self._note())
             return
-        rest.add_note(self._note())
+        add_note(rest, self._note())
         raise rest
 
     # On trio.
@@ -388,12 +428,12 @@ class Deadline(Limit):
         try:
             scope.__exit__(kind, error, trace)
         except BaseExceptionGroup as rest:
-            rest.add_note(self._note())
+            add_note(rest, self._note())
             raise
         if scope.cancelled_caught:
             raise self._expired()
         if fired and isinstance(error, BaseExceptionGroup):
-            error.add_note(self._note())
+            add_note(error, self._note())
         return None
 
     # What is said.
@@ -411,6 +451,19 @@ class Deadline(Limit):
 
     def _note(self) -> str:
         return f"{self.name}: the limit of {self._binding().seconds:g} s had passed as well"
+
+
+def leave_ended() -> None:
+    """Leave those behind that ended before the ones inside them, and so could not go then.
+
+    One that was inherited stays, also when it is over (D1): its token is of another context. And
+    so does one that a function carries here: its token was used, or dropped, when it ended.
+    """
+    with suppress(ValueError, RuntimeError, AttributeError):
+        while (one := deadline_here()) is not None and (
+            one._life is ENDED or (one._life is SHIELD and hasattr(one, "_ended_at"))
+        ):
+            reset_deadline_here(one._token)
 
 
 def limit_of(seconds: Seconds | None) -> float:

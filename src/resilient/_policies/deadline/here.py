@@ -6,6 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from resilient._core.chaining import link
 from resilient._core.deadline import ALIVE
 from resilient._policies.deadline.block import SHIELD, Deadline, deadline_here
 from resilient._policies.deadline.cause import cut_by
@@ -72,15 +73,3 @@ async def _wait(
             link(error, last)
             raise
         raise limit._exceeded(policy, started=False) from last
-
-
-def link(error: BaseException, last: BaseException | None) -> None:
-    """Put *last*, a real error, into the context chain of what came instead of an answer."""
-    if last is None or last is error:
-        return
-    seen, end = set[int](), error
-    while end.__context__ is not None and id(end) not in seen:
-        seen.add(id(end))
-        end = end.__context__
-    if end is not last:
-        end.__context__ = last

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from resilient._core.chaining import context_of, set_context
 from resilient._core.hedge import Race
 from resilient._core.matching import Judge, each
 from resilient._runtime import clock, loops
+from resilient._runtime.background import pause
 from resilient._runtime.decorate import AnyFunction
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class HedgedCall:
     ) -> None:
         self._policy, self._fn, self._args, self._kwargs = policy, fn, args, kwargs
         self._race = Race(max_hedges)
-        self._stopped = False
+        self._stopped = self._launching = False
         self._tasks: set[asyncio.Task[Any]] = set()  # of attempts, on asyncio
         self._began = clock.now()
 
@@ -68,7 +70,13 @@ class HedgedCall:
         self._raise()
 
     def _raise(self) -> NoReturn:
-        raise self._race.take_error()
+        error = self._race.take_error()
+        context = context_of(error)
+        try:
+            raise error
+        finally:
+            set_context(error, context)  # what the caller handles has nothing to do with it
+            del error, context
 
     def _drop(self) -> None:
         """Discard the winner's result, which nobody wants any more."""
@@ -136,13 +144,17 @@ class HedgedCall:
         return True
 
     def _launch(self) -> None:
+        self._launching = True
         self._group.start_soon(self._attempt, self._race.launch())
+        self._launching = False
 
     async def _attempt(self, number: int) -> None:
         """Make one; raises nothing, which would come out of the group in a group."""
         if (task := _asyncio_task()) is not None:
             self._tasks.add(task)
         try:
+            if self._launching:  # an eager task: before 4.8 anyio knows it only when it has paused
+                await pause()
             if not self._race.over:  # else it comes too late to begin
                 await self._make(number)
         except BaseException as error:  # noqa: BLE001  # the caller gets it

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
-from resilient._policies.deadline.here import link, wait_here
-from resilient._policies.retry.deciding import DecidingRetry
+from resilient._core.chaining import link
+from resilient._policies.deadline.here import wait_here
+from resilient._policies.retry.deciding import DecidingRetry, real_error
 from resilient._policies.retry.state import YIELD_EVERY, RetryState, Within
 from resilient._runtime import clock, loops
 
@@ -47,7 +48,11 @@ class Attempt:
 
     def __enter__(self) -> Self:
         self._loop.enter(self)
-        self._within.__enter__()
+        try:
+            self._within.__enter__()
+        except BaseException:
+            self._loop.leave()
+            raise
         return self
 
     def __exit__(
@@ -89,7 +94,7 @@ class Attempts:
     def __next__(self) -> Attempt:
         state = self._next(StopIteration)
         if state is not None and state.waited:
-            clock.sleep(state.waited)
+            self.policy._sleep(state.waited, state.error_before, stacklevel=3)
         return self._attempt(StopIteration)
 
     def __aiter__(self) -> Self:
@@ -121,6 +126,8 @@ class Attempts:
         if error is not None and not isinstance(error, Exception):
             link(error, state.last_error)
             return False
+        if error is not None:
+            real_error(error, state.last_error)
         if not (unwanted and error is None) and not self.policy._retryable(
             error, None, state._view
         ):
@@ -128,12 +135,14 @@ class Attempts:
                 state.succeeded(None)
             else:
                 self.policy._gave_up("not_retryable", state.attempt, error)
+                state._forget()
             return False
         reason = state.step(error, None)
         if reason is not None:
             self.policy._gave_up(reason, state.attempt, error)
             if error is not None:
                 state.note(reason, error)
+            state._forget()
             return False
         self._open = True
         return error is not None

@@ -7,19 +7,22 @@ share one decision, `DecidingRetry._next_step`, and each has its own way to run 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from resilient._core.chaining import link
 from resilient._core.counter import Counter
 from resilient._core.functions import at_once
-from resilient._core.matching import Judge, Verdict
+from resilient._core.matching import Judge, Verdict, leaves
 from resilient._core.retry import REASONS, Reason, StopReason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.waiting import on_loop
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline
 from resilient._policies.retry.budget import RetryBudget
 from resilient._policies.retry.strategies import TenacityView, WaitRule, ask_async
-from resilient._runtime import notify
+from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AwaitableReturned
 from resilient._runtime.keying import Key
 from resilient.errors import DeadlineExceeded, Rejected
@@ -61,7 +64,7 @@ class DecidingRetry(PolicyBase):
         self._settings, self._judge, self._wait = settings, settings.judge, settings.wait
         self._budget, self._max_attempts = settings.budget, settings.attempts
         self._calls, self._retries, self._recovered = Counter(), Counter(), Counter()
-        self._complained = False
+        self._complained = self._warned = False
         self._gave_up_by: dict[Reason, int] = dict.fromkeys(REASONS, 0)
 
     def _begin(self, began: float, budget: RetryBudget | None) -> None:
@@ -161,6 +164,21 @@ class DecidingRetry(PolicyBase):
             self._outbox.deliver()
         return wait
 
+    def _sleep(self, seconds: float, error: BaseException | None, stacklevel: int = 4) -> None:
+        """Let *seconds* pass in this thread, after *error*. Warn once if tasks wait for it."""
+        if not self._warned and on_loop():
+            self._warned = True
+            text = (
+                f"{self.name}: a sync retry sleeps in a thread with a running event loop, which "
+                "stops every task of it: write `async def`, or `async for` over the policy"
+            )
+            try:
+                warnings.warn(text, RuntimeWarning, stacklevel)
+            except RuntimeWarning as warning:  # the program's filters make it an error
+                link(warning, error)
+                raise
+        clock.sleep(seconds)
+
     def _strategy_failed(self, what: str, strategy: object, fault: Exception) -> bool:
         """Say once in the log that a strategy raised: false, since it asks for no other attempt."""
         if not self._complained:
@@ -191,10 +209,22 @@ class DecidingRetry(PolicyBase):
 
 
 def is_final(error: BaseException | None) -> bool:
-    """Whether *error* says that the call was not made: then nothing repeats it."""
+    """Whether *error* says that the call was not made: then nothing repeats it. A group says so if
+    all that is in it does.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_final(leaf) for leaf in leaves(error))
     if isinstance(error, DeadlineExceeded):
         return not error.started
     return isinstance(error, (Rejected, AwaitableReturned))
+
+
+def real_error(error: Exception, before: Exception | None) -> Exception | None:
+    """The last error of a call that was made: *error*, or else *before*, linked with it."""
+    if not is_final(error):
+        return error
+    link(error, before)
+    return before
 
 
 def classify_first(

@@ -12,11 +12,12 @@ from math import inf
 from typing import Any
 
 from resilient._core.budget import BudgetConfig, BudgetCore
+from resilient._core.chaining import link
 from resilient._core.matching import Verdict, each
 from resilient._core.retry import StopReason, max_retry_after, retry_after_of
 from resilient._policies.deadline.block import OPEN, deadline_here
-from resilient._policies.deadline.here import check_deadline, left_here, link, wait_here
-from resilient._policies.retry.deciding import KIND, DecidingRetry
+from resilient._policies.deadline.here import check_deadline, left_here, wait_here
+from resilient._policies.retry.deciding import KIND, DecidingRetry, real_error
 from resilient._policies.retry.state import YIELD_EVERY, RetryState
 from resilient._runtime import clock, loops
 from resilient._runtime.decorate import AnyFunction, plain_type
@@ -99,19 +100,23 @@ def _again(  # noqa: PLR0917  # made flat
 ) -> Any:
     """Go on after the first attempt, which raised *error*."""
     attempt, budget, certain = 1, retry._budget, retry._judge.certain_failures
+    real: Exception | None = None  # the last error of a call that was made
     try:
         while True:
             left, step = inf if deadline_here() is None else left_here(), NOT_RETRYABLE
             if type(error) in certain:  # and so no group
+                real = error
                 step = retry._next_step(attempt, error, retry_after_of(error), left, budget)
-            elif retry._judge.error(error) is Verdict.FAILURE:
-                asked = max_retry_after(each(error))
-                step = retry._next_step(attempt, error, asked, left, budget)
+            else:
+                real = real_error(error, real)
+                if retry._judge.error(error) is Verdict.FAILURE:
+                    asked = max_retry_after(each(error))
+                    step = retry._next_step(attempt, error, asked, left, budget)
             if isinstance(step, str):
                 state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                 return state.give_up(step, error, None)
             if step:
-                clock.sleep(step)
+                retry._sleep(step, error)
                 if left_here() <= 0:
                     state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                     return state.give_up("deadline", error, None)
@@ -128,7 +133,7 @@ def _again(  # noqa: PLR0917  # made flat
                 link(interruption, error)
                 raise
     finally:
-        del error
+        del error, real
 
 
 async def _again_async(  # noqa: PLR0917  # made flat
@@ -141,14 +146,18 @@ async def _again_async(  # noqa: PLR0917  # made flat
 ) -> Any:
     """Go on after the first attempt, which raised *error*."""
     attempt, budget, certain = 1, retry._budget, retry._judge.certain_failures
+    real: Exception | None = None  # the last error of a call that was made
     try:
         while True:
             left, step = inf if deadline_here() is None else left_here(), NOT_RETRYABLE
             if type(error) in certain:  # and so no group
+                real = error
                 step = retry._next_step(attempt, error, retry_after_of(error), left, budget)
-            elif retry._judge.error(error) is Verdict.FAILURE:
-                asked = max_retry_after(each(error))
-                step = retry._next_step(attempt, error, asked, left, budget)
+            else:
+                real = real_error(error, real)
+                if retry._judge.error(error) is Verdict.FAILURE:
+                    asked = max_retry_after(each(error))
+                    step = retry._next_step(attempt, error, asked, left, budget)
             if isinstance(step, str):
                 state = RetryState(retry, fn, args, kwargs, began, budget, attempt)
                 return state.give_up(step, error, None)
@@ -169,7 +178,7 @@ async def _again_async(  # noqa: PLR0917  # made flat
                 link(interruption, error)
                 raise
     finally:
-        del error
+        del error, real
 
 
 def _deposits(retry: DecidingRetry) -> BudgetCore:

@@ -85,7 +85,9 @@ def retry(
         DeadlineExceeded: from a call: ``started`` false if no time was left for it at all, or if
             its wait was cut short; true if *within* interrupted an attempt.
 
-    In plain threads an attempt is not interrupted: *within* is looked at between attempts.
+    In plain threads an attempt is not interrupted: *within* is looked at between attempts. A sync
+    function that would wait in a thread with a running event loop stops that loop: the policy
+    gives a `RuntimeWarning`, once.
     A wait of 0 is none: the next attempt begins at once. In async code other tasks run
     before every sixteenth such attempt.
     A wait that is not less than what is left of the deadline is not begun. A wait or

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from resilient._core.chaining import add_note, context_of, link, set_context
 from resilient._core.matching import each
 from resilient._core.retry import StopReason, max_retry_after
 from resilient._policies.deadline.block import PARTLY_SPENT, Deadline
-from resilient._policies.deadline.here import left_here, link, wait_here
-from resilient._policies.retry.deciding import DecidingRetry
+from resilient._policies.deadline.here import left_here, wait_here
+from resilient._policies.retry.deciding import DecidingRetry, real_error
 from resilient._policies.retry.strategies import TenacityView
 from resilient._runtime import clock, loops
 from resilient._runtime.decorate import not_awaitable
@@ -45,7 +45,7 @@ class RetryState:
     """The state of one call: how often it was tried, and what came of it."""
 
     waited: float = 0.0
-    last_error: BaseException | None = None
+    last_error: Exception | None = None  # of a call that was made, if there was one
     error_before: Exception | None = None  # of the attempt just before this one
     within_left: Callable[[], float] | None = None  # where no open deadline says it
 
@@ -75,7 +75,7 @@ class RetryState:
                 if (reason := self.step(error, result)) is not None:
                     return self.give_up(reason, error, result)
                 if self.waited:
-                    clock.sleep(self.waited)
+                    self._policy._sleep(self.waited, error)
                     if self.left() <= 0:
                         return self.give_up("deadline", error, result)
                 self.count()
@@ -105,6 +105,7 @@ class RetryState:
         try:
             return None, not_awaitable(self._fn, self._fn(*self._args, **self._kwargs))
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
+            real_error(error, self.last_error)
             return error, None
         except BaseException as error:
             link(error, self.last_error)
@@ -115,6 +116,7 @@ class RetryState:
         try:
             return None, await self._fn(*self._args, **self._kwargs)
         except Exception as error:  # noqa: BLE001  # judged, and raised unless it may be repeated
+            real_error(error, self.last_error)
             return error, None
         except BaseException as error:
             link(error, self.last_error)
@@ -129,7 +131,8 @@ class RetryState:
         self.error_before = error
         asked = 0.0
         if error is not None:
-            self.last_error, asked = error, max_retry_after(each(error))
+            asked = max_retry_after(each(error))
+            self.last_error = real_error(error, self.last_error) or error
         step = self._policy._next_step(
             self.attempt, error, asked, self.left(), self._budget, result, self._view
         )
@@ -158,25 +161,31 @@ class RetryState:
         """Return a wanted result, raise an error that is not to be repeated."""
         if error is None:
             return self.succeeded(result)
-        self._policy._gave_up("not_retryable", self.attempt, error)
-        return self._raise(error)
+        try:
+            self._policy._gave_up("not_retryable", self.attempt, error)
+            return self._raise(error)
+        finally:
+            del error
 
     def succeeded(self, result: Any) -> Any:
         """The last attempt was good."""
         if self.attempt > 1:
             next(self._policy._recovered.increment)
-        self.last_error = self.error_before = None  # their tracebacks lead back to this state
+        self._forget()
         return result
 
     def give_up(self, reason: StopReason, error: Exception | None, result: Any) -> Any:
         """Raise the last error with its note, or return the last result."""
-        self._policy._gave_up(reason, self.attempt, error)
-        if error is None:
-            self.last_error = self.error_before = None
-            return result
-        if reason != "not_retryable":
-            self.note(reason, error)
-        return self._raise(error)
+        try:
+            self._policy._gave_up(reason, self.attempt, error)
+            if error is None:
+                self._forget()
+                return result
+            if reason != "not_retryable":
+                self.note(reason, error)
+            return self._raise(error)
+        finally:
+            del error
 
     def note(self, reason: StopReason, error: Exception) -> None:
         """Say in a note why no more was tried, once, however often this object is raised."""
@@ -184,18 +193,20 @@ class RetryState:
         tries = f"{self.attempt} attempt{'s' if self.attempt > 1 else ''}"
         elapsed = max(0.0, clock.now() - self._began)
         text = f"{start}{tries} in {elapsed:.3g} s: {MEANING[reason]}"
-        with suppress(AttributeError, TypeError):  # an exception that takes no attributes
-            error.__notes__ = [
-                *(one for one in getattr(error, "__notes__", ()) if not one.startswith(start)),
-                text,
-            ]
+        add_note(error, text, start)
+
+    def _forget(self) -> None:
+        """Let go of all errors: their tracebacks lead back to this state."""
+        self.last_error = self.error_before = self._view = None
 
     def _raise(self, error: Exception) -> Any:
-        self.last_error = self.error_before = None
+        self._forget()
+        context = context_of(error)
         try:
             raise error
         finally:
-            del error
+            set_context(error, context)  # what the caller handles has nothing to do with it
+            del error, context
 
 
 class Within:
@@ -213,8 +224,13 @@ class Within:
             self._limit = Deadline._of_life(PARTLY_SPENT, seconds, policy.name, spent)
 
     def __enter__(self) -> None:
-        if self._limit is not None:
+        if self._limit is None:
+            return
+        try:
             self._limit.__enter__()
+        except DeadlineExceeded as exceeded:  # the time went by before the block of an attempt
+            link(exceeded, self._state.last_error)
+            raise
 
     def __exit__(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import math
+import sys
 import threading
 import types
 import weakref
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Hashable
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from resilient._core.chaining import context_of, forget, set_context
 from resilient._core.deadline import ALIVE
 from resilient._core.singleflight import Execution, FlightTable
 from resilient._policies.deadline.block import (
@@ -41,7 +43,7 @@ running: ContextVar[tuple[Execution, ...]] = ContextVar("resilient.flights", def
 class SharedExecution(Execution):
     """A run with its outcome, and the limit that its function sees."""
 
-    __slots__ = ("_read", "done", "error", "limit", "limits", "result", "trace")
+    __slots__ = ("_read", "done", "error", "error_context", "limit", "limits", "result", "trace")
 
     def __init__(self, key: Hashable, read: Callable[[], float]) -> None:
         super().__init__(key)
@@ -51,6 +53,7 @@ class SharedExecution(Execution):
         self.result: Any = None
         self.error: BaseException | None = None
         self.trace: TracebackType | None = None
+        self.error_context: BaseException | None = None
         self.limit: Deadline | None = None
 
     def _limit_moved(self) -> None:
@@ -84,10 +87,15 @@ class SharedExecution(Execution):
             and (limit._life is FIRED or limit._left() <= 0)
         )
 
-    def finish(self, result: Any, error: BaseException | None) -> None:
-        """Keep the outcome."""
-        self.result, self.error = result, error
-        self.trace = None if error is None else error.__traceback__
+    def succeed(self, result: Any) -> None:
+        """Keep the result."""
+        self.result, self.done = result, True
+
+    def fail(self, error: BaseException, handled: BaseException | None) -> None:
+        """Keep the error. What its first caller was *handling* is no part of it."""
+        if isinstance(error, Exception):
+            forget(error, handled)
+        self.error, self.trace, self.error_context = error, error.__traceback__, context_of(error)
         self.done = True
 
     @property
@@ -96,10 +104,16 @@ class SharedExecution(Execution):
         return self.error is not None and not isinstance(self.error, Exception)
 
     def outcome(self) -> Any:
-        """Return or raise what came of it; the traceback starts anew for each who asks."""
-        if self.error is not None:
+        """Return or raise what came of it. For each who asks the traceback starts anew, and the
+        context is that of the run.
+        """
+        if self.error is None:
+            return self.result
+        try:
             raise self.error.with_traceback(self.trace)
-        return self.result
+        finally:
+            set_context(self.error, self.error_context)
+            del self  # which has the error, and this frame is in its traceback
 
 
 class Waiting:
@@ -169,23 +183,26 @@ class AsyncExecution(SharedExecution, abc.ABC):
         A *primed* one was brought to its first line before the task takes it over: so also a
         cancellation before the task's first step finds it inside the ``try``.
         """
+        handled = None
         try:
             if primed:
                 await _pause()
+            handled = sys.exception()  # an eager task begins inside its first caller
             if self.until == math.inf or (limit := self.open_limit(self.name, bare=False)) is None:
-                self.finish(await self._fn(*self._args, **self._kwargs), None)
+                self.succeed(await self._fn(*self._args, **self._kwargs))
             else:
                 with limit:
                     limit._move(self.until)
                     result = await self._fn(*self._args, **self._kwargs)
-                self.finish(result, None)
+                self.succeed(result)
         except BaseException as error:
-            self.finish(None, error)
+            self.fail(error, handled)
             if self.must_raise(error):
                 raise
         finally:
             self._end(self)  # the key is free before anybody resumes
             self.wake()
+            del self, handled
 
     def must_raise(self, error: BaseException) -> bool:
         """Whether the task itself must end by *error*."""
@@ -235,7 +252,10 @@ class AsyncioExecution(AsyncExecution):
         self._loop = loop
         body = self.drive(primed=True)
         body.send(None)
-        self._task = loop.create_task(body, context=self.context())
+        self._task: asyncio.Task[None] | None = None
+        task = loop.create_task(body, context=self.context())
+        if not self.done:  # an eager one may be
+            self._task = task
 
     def must_raise(self, error: BaseException) -> bool:
         """See `AsyncExecution.must_raise`: a cancellation is kept for those who wait."""
@@ -253,6 +273,7 @@ class AsyncioExecution(AsyncExecution):
         self._waiters.discard(waiter)
 
     def wake(self) -> None:
+        self._task = None  # its context has this run
         for waiter in self._waiters:
             if not waiter.done():
                 try:  # noqa: SIM105  # suppress() costs more than what is in it
@@ -261,12 +282,15 @@ class AsyncioExecution(AsyncExecution):
                     pass  # the loop was closed by hand, and nobody will resume
 
     def cancel(self) -> None:
-        if not self.expired and not self._loop.is_closed():  # then nobody would be told
-            self._task.cancel()
+        task = self._task
+        if task is not None and not self.expired and not self._loop.is_closed():
+            task.cancel()  # else nobody would be told
 
     @property
     def doomed(self) -> bool:
-        return self._task.cancelling() > 0 or (self.limit is not None and self.expired)
+        task = self._task
+        cancelled = task is not None and task.cancelling() > 0
+        return cancelled or (self.limit is not None and self.expired)
 
 
 class TrioExecution(AsyncExecution):
@@ -284,8 +308,11 @@ class TrioExecution(AsyncExecution):
         )
 
     async def _body(self) -> None:
-        with self._scope:
-            await self.drive(primed=False)
+        try:
+            with self._scope:
+                await self.drive(primed=False)
+        finally:
+            del self
 
     def must_raise(self, error: BaseException) -> bool:
         """See `AsyncExecution.must_raise`: trio wants its cancellations back."""
@@ -378,13 +405,19 @@ class ThreadExecution(SharedExecution):
 
     def run(self, name: str, fn: Callable[[], Any]) -> Any:
         """Run *fn* here, in a copy of the context and with the run's own deadline."""
-        return copy_context().run(self._inside, name, fn)
+        try:
+            return copy_context().run(self._inside, name, fn)
+        finally:
+            del self
 
     def _inside(self, name: str, fn: Callable[[], Any]) -> Any:
-        set_deadline_here(None)
-        running.set((*running.get(), self))
-        if (limit := self.open_limit(name, bare=True)) is None:
-            return fn()
-        with limit:
-            limit._move(self.until)
-            return fn()
+        try:
+            set_deadline_here(None)
+            running.set((*running.get(), self))
+            if (limit := self.open_limit(name, bare=True)) is None:
+                return fn()
+            with limit:
+                limit._move(self.until)
+                return fn()
+        finally:
+            del self

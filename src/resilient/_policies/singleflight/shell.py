@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
@@ -212,7 +213,10 @@ class SingleFlight(PolicyBase):
             if not run.done and table.leave(run):
                 run.cancel()
             raise
-        return self._handed(run.outcome(), first=first)
+        try:
+            return self._handed(run.outcome(), first=first)
+        finally:
+            del run  # which has the error, and this frame is in its traceback
 
     def _table_of(self, loop: asyncio.AbstractEventLoop) -> LoopTable:
         table = self._recent()
@@ -253,18 +257,21 @@ class SingleFlight(PolicyBase):
         limit = None if deadline_here() is None else check_deadline(self.name, clock.now())
         run, event = self._lead_or_join(key, limit)
         next(self._calls.increment)
-        while event is not None:
-            if notify.listening:
-                self._tell_joined(key)
-            self._wait(run, event, limit)
-            if not run.done:
-                assert limit is not None
-                raise limit._exceeded(self.name, started=True)
-            if not run.interrupted:
-                return self._handed(run.outcome(), first=False)
-            run, event = self._lead_or_join(key, limit)
-        with Waiting(run, limit):
-            return self._lead(run, fn)
+        try:
+            while event is not None:
+                if notify.listening:
+                    self._tell_joined(key)
+                self._wait(run, event, limit)
+                if not run.done:
+                    assert limit is not None
+                    raise limit._exceeded(self.name, started=True)
+                if not run.interrupted:
+                    return self._handed(run.outcome(), first=False)
+                run, event = self._lead_or_join(key, limit)
+            with Waiting(run, limit):
+                return self._lead(run, fn)
+        finally:
+            del run  # which has the error, and this frame is in its traceback
 
     def _lead_or_join(
         self, key: Hashable, limit: Deadline | None
@@ -288,18 +295,23 @@ class SingleFlight(PolicyBase):
 
     def _lead(self, run: ThreadExecution, fn: Callable[[], Any]) -> Any:
         next(self._runs.increment)
+        handled = sys.exception()
         try:
             result = not_awaitable(fn, run.run(self._name or self.kind, fn))
-            run.finish(result, None)
+            run.succeed(result)
         except BaseException as error:
-            run.finish(None, error)
+            run.fail(error, handled)
             raise
         finally:
             with self._lock:
                 self._threads.end(run)
             for event in run.events:
                 event.set()
-        return result
+            del run, handled
+        try:
+            return result
+        finally:
+            del result  # perhaps a stale one, which has its error
 
     def _wait(self, run: ThreadExecution, event: threading.Event, limit: Deadline | None) -> None:
         """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile."""
