@@ -93,7 +93,7 @@ class KeyedState(Generic[S]):
 
     def all(self) -> list[S]:
         """The states that are kept."""
-        return [self.only] if self._keys is None else self._keys.states()
+        return [self.only] if self._keys is None else list(self._keys.states())
 
     def totals(self) -> Totals:
         """What all states have counted, evicted ones included."""
@@ -113,6 +113,7 @@ class KeyedState(Generic[S]):
             self.only = new(None)
         else:
             self._keys.clear()
+            self.slot = self._keys.slots.get
 
     def release_evicted(self) -> None:
         """Let go of evicted keys. Outside the lock: the end of a key may be code of the user's."""
