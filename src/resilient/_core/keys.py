@@ -45,7 +45,7 @@ STEPS: Final = 64
 """How many ready slots an insertion takes from the heap at most."""
 CHOICE: Final = 32
 """Of how many doubtful slots the least recently used idle one goes, if none is ready."""
-STATE, USED = attrgetter("state"), attrgetter("used")
+USED = attrgetter("used")
 
 
 class Slot(Generic[T]):
@@ -88,9 +88,9 @@ class Keys(Generic[T]):
     def __iter__(self) -> Iterator[Hashable]:
         return iter(tuple(self.slots))
 
-    def states(self) -> Iterator[T]:
-        """Every state that is kept now. To take them is one step, however many they are."""
-        return map(STATE, tuple(self.slots.values()))
+    def states(self) -> list[T]:
+        """Every state that is kept."""
+        return [slot.state for slot in tuple(self.slots.values())]
 
     def peek(self, key: Hashable) -> T | None:
         """The state of *key*, without using it."""
