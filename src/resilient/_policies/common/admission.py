@@ -12,6 +12,7 @@ Nothing is left over, and nobody waits.
 from __future__ import annotations
 
 import abc
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from operator import methodcaller
@@ -71,8 +72,8 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         retire: Callable[[S], bool] | None = None,
     ) -> None:
         super().__init__(name)
-        self._ended: list[Any] = []
-        self._woken: list[Any] = []
+        self._ended: deque[Any] = deque()
+        self._woken: deque[Any] = deque()
         self._states: KeyedState[S] = KeyedState(
             self._new_state,
             key,
@@ -192,7 +193,7 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         """
         now = clock.now()
         while self._ended:
-            self._release(self._ended.pop(0), now)
+            self._release(self._ended.popleft(), now)
         return now
 
     def _wake_and_deliver(self) -> None:
@@ -206,7 +207,7 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
                 self._lock.release()
         while self._woken:
             try:
-                waiter = self._woken.pop(0)
+                waiter = self._woken.popleft()
             except IndexError:  # another thread was quicker
                 break
             if waiter.given and waiter.lost():
