@@ -139,7 +139,7 @@ class Deadline(Limit):
         trace: TracebackType | None,
     ) -> bool | None:
         fired = self._life is FIRED
-        self._life = ENDED
+        self._life, self._listeners = ENDED, None  # nobody moves it any more
         self._ended_at = self._read()
         try:
             reset_deadline_here(self._token)
@@ -259,8 +259,8 @@ class Deadline(Limit):
     def _unsubscribe(self, listener: LimitListener) -> None:
         """Notify *listener* no more."""
         for one in self._chain():
-            if one._listeners:
-                one._listeners.pop(listener, None)
+            if listeners := one._listeners:
+                listeners.pop(listener, None)
 
     def _limit_moved(self) -> None:
         """A limit above was moved, perhaps in another thread."""
@@ -327,8 +327,10 @@ class Deadline(Limit):
 
     def _add_listener(self, listener: LimitListener) -> None:
         if self._life in ALIVE:
-            self._listeners = self._listeners or {}
-            self._listeners[listener] = None
+            listeners = self._listeners
+            if listeners is None:
+                listeners = self._listeners = {}
+            listeners[listener] = None
 
     # On asyncio.
 
