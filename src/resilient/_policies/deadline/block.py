@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from resilient._core.checks import Seconds, check_seconds
 from resilient._core.counter import Counter
 from resilient._core.deadline import ALIVE, UNBEGUN, Entry, Life, Limit
-from resilient._core.deadline.chain import first_that_counts, first_that_lives
+from resilient._core.deadline.chain import first_that_lives, tidied
 from resilient._policies.common.policy import emit
 from resilient._runtime import clock, loops, notify
 from resilient._runtime.notify import Outbox
@@ -145,14 +145,17 @@ class Deadline(Limit):
             reset_deadline_here(self._token)
         except ValueError:  # left in another context: what is still there of it must limit nobody
             self._at = math.inf
+        # Whoever inherited this one keeps neither the task nor, by the token, its context.
+        task, self._task = self._task, None
+        del self._token
         if self._entry is not None:
             self._timers.remove(self._entry)
         if self._soon is not None:
             self._unsubscribe(self)
         if self._scope is not None:
-            return self._exit_trio(self._scope, kind, error, trace)
-        if fired and loops.running_loop() is not None and loops.current_task() is self._task:
-            self._convert(error)
+            return self._exit_trio(self._scope, task, kind, error, trace)
+        if fired and loops.running_loop() is not None and loops.current_task() is task:
+            self._convert(task, error)
         return None
 
     async def __aenter__(self) -> Self:
@@ -287,7 +290,10 @@ class Deadline(Limit):
         """Start inside another limit, or with less than the whole; refuse if nothing is left."""
         self._began = now - (self._spent if self._life is PARTLY_SPENT else 0.0)
         self._at = self._began + self.seconds
-        self._outer = outer = first_that_counts(deadline_here())
+        outer = deadline_here()
+        if outer is not None and (outer._outer is not None or outer._life is not OPEN):
+            outer = tidied(outer)
+        self._outer = outer
         spent = self._at <= now
         if outer is not None and outer._life is not SHIELD and not spent:
             spent = outer._left(now, self._read) <= 0
@@ -342,9 +348,9 @@ class Deadline(Limit):
         if at != math.inf:
             self._entry = self._timers.push(at, self)
 
-    def _convert(self, error: BaseException | None) -> None:
-        """Turn our own cancellation into `DeadlineExceeded`, and nobody else's."""
-        if self._task.uncancel() > self._cancels or error is None:
+    def _convert(self, task: Any, error: BaseException | None) -> None:
+        """Turn our own cancellation of *task* into `DeadlineExceeded`, and nobody else's."""
+        if task.uncancel() > self._cancels or error is None:
             return
         from asyncio import CancelledError  # noqa: PLC0415  # loaded already: we are inside it
 
@@ -379,11 +385,12 @@ class Deadline(Limit):
     def _exit_trio(
         self,
         scope: trio.CancelScope,
+        task: Any,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        if loops.trio_task() is not self._task:
+        if loops.trio_task() is not task:
             scope.deadline = math.inf
             return None
         fired = scope.cancel_called
