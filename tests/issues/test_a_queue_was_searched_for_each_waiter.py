@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
+from typing import Any, SupportsIndex
 
 import pytest
 
-from resilient import adaptive_limit, bulkhead, rate_limit
+from resilient import adaptive_limit, breaker, bulkhead, rate_limit, throttle
 from resilient._core.waiters import Waiter
 from tests.core.overload import core_of
 
@@ -52,9 +54,40 @@ def test_who_comes_and_goes_is_compared_with_a_few(kinds: int) -> None:
     assert compared < 10 * WAITERS * math.log2(WAITERS)
 
 
+class Line(list[object]):
+    """A list that is not taken from but at its end: elsewhere that moves all behind it."""
+
+    def pop(self, at: SupportsIndex = -1, /) -> object:
+        assert at == -1
+        return super().pop()
+
+
+@pytest.mark.rule("L1", "F4")
+@pytest.mark.parametrize("make", [adaptive_limit, breaker, throttle])
+def test_what_has_ended_is_settled_in_its_order_and_nothing_is_moved(
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, settled = make(), list[object]()
+    calls = [policy.admit() for _ in range(5)]
+    tickets = [call._tickets.pop() for call in calls]
+    release = policy._release
+
+    def watched(ticket: object, now: float) -> None:
+        settled.append(ticket)
+        release(ticket, now)
+
+    policy._ended = Line()
+    monkeypatch.setattr(policy, "_release", watched)
+    with policy._lock:
+        for ticket in tickets:
+            policy._ended.append(ticket)  # as when a call is collected
+        assert not settled
+    policy.stats()
+    assert settled == tickets
+
+
 @pytest.mark.rule("L1")
-def test_who_is_woken_and_who_has_ended_is_taken_from_the_front_in_one_step() -> None:
-    """From the front of a list one is taken by moving all the others."""
+def test_who_is_woken_is_taken_from_the_front_in_one_step() -> None:
     for policy in (adaptive_limit(), bulkhead(1), rate_limit(1)):
-        assert isinstance(policy._ended, deque)
         assert isinstance(policy._woken, deque)
+        assert policy._woken is not throttle()._woken, "nobody waits at a throttle"

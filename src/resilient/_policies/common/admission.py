@@ -35,6 +35,8 @@ IDLE, TOTALS = methodcaller("idle"), methodcaller("totals")
 BLOCK = "admit(), or `with policy.of(key):`"
 FEW: Final = 100
 """How many states are looked at in one taking of the lock, where all of them are to be."""
+NOBODY: Final[deque[Any]] = deque()
+"""Who is woken where nobody waits. Stays empty."""
 ASYNC_BLOCK = "admit(), or `async with policy.of(key):`"
 
 
@@ -60,6 +62,8 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
     """What a rejected call raises."""
     _checks_deadline: ClassVar[bool] = True
     """Whether a call that has no time left is refused: `DeadlineExceeded`, not started (D5)."""
+    _woken: deque[Any] = NOBODY
+    """Waiters that are to go on."""
     _usual_priority: float = 0.0
     """That of a call without arguments."""
 
@@ -72,8 +76,7 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         retire: Callable[[S], bool] | None = None,
     ) -> None:
         super().__init__(name)
-        self._ended: deque[Any] = deque()
-        self._woken: deque[Any] = deque()
+        self._ended: list[Any] = []
         self._states: KeyedState[S] = KeyedState(
             self._new_state,
             key,
@@ -192,8 +195,10 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         is never out of order.
         """
         now = clock.now()
-        while self._ended:
-            self._release(self._ended.popleft(), now)
+        if ended := self._ended:
+            ended.reverse()  # from the front of a list one is taken by moving all the others
+            while ended:
+                self._release(ended.pop(), now)
         return now
 
     def _wake_and_deliver(self) -> None:
