@@ -890,7 +890,7 @@ class PlacesMachine(RuleBasedStateMachine):
     @invariant()
     def they_agree(self) -> None:
         assert self.core.in_flight == self.inside <= self.LIMIT
-        assert list(self.core.queue) == self.queue
+        assert list(self.core.queue) == sorted(self.queue, key=lambda one: -one.priority)
         assert len(self.queue) <= self.ROOM
         assert [one for one in self.woken if one.shed] == self.shed
         assert [one for one in self.woken if one.given] == self.served

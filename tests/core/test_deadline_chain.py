@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient._core.deadline.chain import (
+    ALIVE,
     UNBEGUN,
     Life,
     Limit,
     Read,
     first_that_counts,
     first_that_lives,
+    tidied,
 )
 
 TASK, OTHER = object(), object()
@@ -150,6 +152,81 @@ def test_one_that_is_over_and_has_no_end_says_nothing() -> None:
     assert first_that_counts(limit(life=Life.ENDED, outer=endless)) is endless
     assert first_that_counts(limit(life=Life.ENDED)) is None
     assert first_that_counts(None) is None
+
+
+def chain_of(*members: tuple[Life, float]) -> list[Limit]:
+    """Limits, the outermost first."""
+    chain: list[Limit] = []
+    for life, at in members:
+        outer = chain[-1] if chain else None
+        chain.append(limit(math.inf if life is Life.SHIELD else at, outer, life=life))
+    return chain
+
+
+def walk(one: Limit | None) -> list[Limit]:
+    found: list[Limit] = []
+    while one is not None:
+        found.append(one)
+        one = one._outer
+    return found
+
+
+def says(one: Limit | None) -> tuple[float, Limit | None]:
+    """What counts at *one*, and whose limit that is."""
+    if one is None or one._life is Life.SHIELD or one._left() == math.inf:
+        return math.inf, None
+    return one._left(), one._binding()
+
+
+def may_cancel(one: Limit | None) -> list[Limit]:
+    return [other for other in walk(one) if other._life in ALIVE]
+
+
+LIVES = st.sampled_from([Life.OPEN, Life.FIRED, Life.ENDED, Life.ENDED, Life.SHIELD])
+ENDS = st.integers(90, 95).map(float) | st.just(math.inf)
+
+
+@pytest.mark.rule("D1", "D9")
+@given(st.lists(st.tuples(LIVES, ENDS), min_size=1, max_size=12), st.data())
+def test_to_tidy_a_chain_changes_nothing_that_any_of_it_says(
+    members: list[tuple[Life, float]], data: st.DataObject
+) -> None:
+    chain = chain_of(*members)
+    before = [(says(one), may_cancel(one)) for one in chain]
+    start = data.draw(st.sampled_from(chain))
+    first = tidied(start)
+    assert [(says(one), may_cancel(one)) for one in chain] == before
+    assert says(first) == says(start)
+    assert may_cancel(first) == may_cancel(start)
+    shields = [one for one in walk(first) if one._life is Life.SHIELD]
+    assert len(shields) <= len(may_cancel(first)) + 1
+    assert len(walk(first)) <= 2 * len(may_cancel(first)) + len(shields) + 1
+
+
+@pytest.mark.rule("D1", "D9")
+def test_of_limits_in_a_row_that_are_over_the_earliest_stays_by_whatever_clock_it_goes() -> None:
+    outermost = limit(120)
+    last = limit(101, outermost, life=Life.ENDED)
+    first = limit(100, last, life=Life.ENDED)
+    assert tidied(limit(105, first, life=Life.ENDED)) is first
+    assert first._outer is outermost
+    other = limit(5000, outermost, life=Life.ENDED, read=trio_clock)
+    assert tidied(limit(101, limit(102, other, life=Life.ENDED), life=Life.ENDED)) is not other
+    inner = limit(110, limit(101, other, life=Life.ENDED))
+    assert tidied(inner) is inner
+    assert [one._at for one in walk(inner)] == [110, 101, 5000, 120]
+
+
+@pytest.mark.rule("D6", "D9")
+def test_above_a_shield_only_what_may_cancel_stays() -> None:
+    lives = limit(105)
+    over = limit(101, limit(life=Life.SHIELD, outer=lives), life=Life.ENDED)
+    shield = limit(life=Life.SHIELD, outer=over)
+    inner = limit(110, shield)
+    assert tidied(inner) is inner
+    assert walk(inner) == [inner, shield, lives]
+    assert over._left() == 1, "to those who inherited it, it says what it said"
+    assert len(list(over._chain())) == 1
 
 
 def test_one_that_is_over_or_a_shield_is_the_cause_of_no_cancellation() -> None:

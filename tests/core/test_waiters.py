@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -35,8 +37,7 @@ def test_a_waiter_has_nothing_yet_and_the_priority_of_nought() -> None:
 def test_they_stand_in_the_order_of_arrival() -> None:
     queue, woken, waiters = queue_of(3)
     assert list(queue) == waiters
-    assert list(reversed(queue)) == waiters[::-1]
-    assert (len(queue), queue.first()) == (3, waiters[0])
+    assert (len(queue), queue.first(), queue.last()) == (3, waiters[0], waiters[2])
     assert not woken, "who joins is not woken"
 
 
@@ -100,11 +101,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.line, self.gone, self.expected = list[Waiter](), list[Waiter](), list[Waiter]()
         self.given, self.shed = set[Waiter](), set[Waiter]()
 
-    @rule()
-    def joins(self) -> None:
-        waiter = Waiter()
+    @rule(priority=st.sampled_from([-math.inf, -1.5, -0.0, 0.0, 2.0, 1e300]))
+    def joins(self, priority: float) -> None:
+        waiter = Waiter(priority)
         self.queue.join(waiter)
         self.line.append(waiter)
+        self.line.sort(key=lambda one: -one.priority)  # stable, so that equals stay as they came
 
     @precondition(lambda self: self.line or self.gone)
     @rule(data=st.data())
@@ -133,13 +135,28 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def they_agree(self) -> None:
         assert list(self.queue) == self.line
-        assert list(reversed(self.queue)) == self.line[::-1]
         assert len(self.queue) == len(self.line)
-        assert not self.line or self.queue.first() is self.line[0]
+        assert bool(self.queue) is bool(self.line)
+        if self.line:
+            assert self.queue.first() is self.line[0]
+            assert self.queue.last() is self.line[-1]
         assert list(self.woken) == self.expected
         for waiter in self.line + self.gone:
             assert waiter.given is (waiter in self.given)
             assert waiter.shed is (waiter in self.shed)
+
+
+@pytest.mark.rule("L7")
+def test_the_highest_priority_is_first_and_the_last_of_the_lowest_is_last() -> None:
+    queue = WaitQueue([])
+    low, high, as_high, as_low = (Waiter(priority) for priority in (1.0, 2.0, 2.0, 1.0))
+    for waiter in (low, high, as_high, as_low):
+        queue.join(waiter)
+    assert list(queue) == [high, as_high, low, as_low]
+    assert (queue.first(), queue.last()) == (high, as_low)
+    assert not queue.leave(as_high)
+    assert queue.leave(high)
+    assert (queue.first(), queue.last()) == (low, as_low)
 
 
 @pytest.mark.rule("L1")

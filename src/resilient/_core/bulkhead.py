@@ -22,7 +22,7 @@ lost wake-ups. The name is M. T. Nygard's.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, MutableSequence
 from typing import Final
 
 from resilient._core.counter import Counter
@@ -44,7 +44,7 @@ class BulkheadCore:
     )  # fmt: skip
 
     def __init__(
-        self, limit: int, max_queue: int, woken: list[Waiter], key: Hashable = None
+        self, limit: int, max_queue: int, woken: MutableSequence[Waiter], key: Hashable = None
     ) -> None:
         self.limit, self.max_queue, self.key = limit, max_queue, key
         self._debt, self._spare = 0, limit

@@ -24,7 +24,7 @@ The algorithm is that of the ATM Forum's *Traffic Management Specification 4.0* 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, MutableSequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -82,7 +82,11 @@ class RateLimitCore:
     )  # fmt: skip
 
     def __init__(
-        self, config: RateLimitConfig, now: float, woken: list[Waiter], key: Hashable = None
+        self,
+        config: RateLimitConfig,
+        now: float,
+        woken: MutableSequence[Waiter],
+        key: Hashable = None,
     ) -> None:
         self._config, self.key = config, key
         self._seen = self._full_at = int(now * NANO) * config.scale

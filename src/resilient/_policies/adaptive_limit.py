@@ -33,6 +33,8 @@ from resilient._runtime.keying import Key, KeyOf, check_key
 from resilient.errors import DeadlineExceeded, Overloaded
 
 Priority = float | Callable[..., float]
+Reading = tuple[int, int, int, float | None, float | None]
+"""The limit, how many are in flight and queued, the latency and that without load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +135,20 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
         """A snapshot; see `AdaptiveLimitStats`."""
         return cast("AdaptiveLimitStats", super().stats())
 
-    def _stats_of(self, states: list[AdaptiveLimitCore], totals: Totals) -> AdaptiveLimitStats:
-        known = [state for state in states if state.latency is not None]
+    def _read(self, state: AdaptiveLimitCore, now: float) -> Reading:  # noqa: ARG002  # all is reckoned
+        return state.limit, state.in_flight, len(state.queue), state.latency, state.unloaded
+
+    def _stats_of(self, readings: list[Reading], totals: Totals) -> AdaptiveLimitStats:
+        known = [reading for reading in readings if reading[3] is not None]
         return AdaptiveLimitStats(
             name=self.name,
-            limit=min((state.limit for state in states), default=self._config.initial),
-            in_flight=sum(state.in_flight for state in states),
-            queued=sum(len(state.queue) for state in states),
+            limit=min((limit for limit, *_ in readings), default=self._config.initial),
+            in_flight=sum(in_flight for _, in_flight, *_ in readings),
+            queued=sum(queued for _, _, queued, *_ in readings),
             calls=totals.get("calls", 0),
             rejected=totals.get("rejected", 0),
-            latency=max((state.latency or 0.0 for state in known), default=None),
-            latency_unloaded=max((state.unloaded or 0.0 for state in known), default=None),
+            latency=max((latency or 0.0 for *_, latency, _ in known), default=None),
+            latency_unloaded=max((unloaded or 0.0 for *_, unloaded in known), default=None),
         )
 
     # Wrappers.

@@ -74,12 +74,14 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
         """
         check_int("limit", limit)
 
-        def step(_now: float) -> None:
+        def begin() -> None:
             self._limit = limit
-            for state in self._states.all():
+
+        def resize(state: BulkheadCore, _now: float) -> None:
+            if self._limit == limit:  # else there was another one meanwhile, which sees to the rest
                 state.resize(limit)
 
-        self._locked(step)
+        self._visit(resize, begin)
 
     def of(self, key: Hashable) -> BulkheadOfKey:
         return BulkheadOfKey(self, self._states.checked(self, key))
@@ -119,12 +121,15 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
         found = cast("BulkheadStats", super().stats())
         return replace(found, limit=self._limit) if self._states.is_keyed else found
 
-    def _stats_of(self, states: list[BulkheadCore], totals: Totals) -> BulkheadStats:
+    def _read(self, state: BulkheadCore, now: float) -> tuple[int, int, int]:  # noqa: ARG002  # places know no time
+        return state.limit, state.in_flight(), len(state.queue)
+
+    def _stats_of(self, readings: list[tuple[int, int, int]], totals: Totals) -> BulkheadStats:
         return BulkheadStats(
             name=self.name,
-            limit=states[0].limit if states else self._limit,
-            in_flight=sum(state.in_flight() for state in states),
-            queued=sum(len(state.queue) for state in states),
+            limit=readings[0][0] if readings else self._limit,
+            in_flight=sum(in_flight for _, in_flight, _ in readings),
+            queued=sum(queued for _, _, queued in readings),
             calls=totals.get("calls", 0),
             rejected=totals.get("rejected", 0),
         )

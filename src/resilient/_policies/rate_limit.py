@@ -168,12 +168,15 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
         """A snapshot; see `RateLimitStats`."""
         return cast("RateLimitStats", super().stats())
 
-    def _stats_of(self, states: list[RateLimitCore], totals: Totals) -> RateLimitStats:
+    def _read(self, state: RateLimitCore, now: float) -> int:  # noqa: ARG002  # how many wait
+        return len(state.queue)
+
+    def _stats_of(self, readings: list[int], totals: Totals) -> RateLimitStats:
         return RateLimitStats(
             name=self.name,
             calls=totals.get("calls", 0),
             rejected=totals.get("rejected", 0),
-            queued=sum(len(state.queue) for state in states),
+            queued=sum(readings),
         )
 
     def _settled_now(self) -> float:
@@ -192,9 +195,10 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _forked(self) -> None:
         """See `PolicyBase._forked`: those that waited are not here."""
-        for state in self._states.all():
-            while state.queue:
-                state.queue.leave(state.queue.first())
+        for slot in self._states.slots():
+            queue = slot.state.queue
+            while queue:
+                queue.leave(queue.first())
 
     # Wrappers: flat, since they run on every call. Most find a place that was given ahead.
 

@@ -116,14 +116,16 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
         """A snapshot; see `ThrottleStats`."""
         return cast("ThrottleStats", super().stats())
 
-    def _stats_of(self, states: list[ThrottleCore], totals: Totals) -> ThrottleStats:
-        now = clock.now()
+    def _read(self, state: ThrottleCore, now: float) -> float:
+        return state.probability(now)
+
+    def _stats_of(self, readings: list[float], totals: Totals) -> ThrottleStats:
         return ThrottleStats(
             name=self.name,
             requests=totals.get("requests", 0),
             accepts=totals.get("accepts", 0),
             rejected=totals.get("rejected", 0),
-            probability=max((state.probability(now) for state in states), default=0.0),
+            probability=max(readings, default=0.0),
         )
 
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:

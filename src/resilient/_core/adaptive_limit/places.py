@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, MutableSequence
 from typing import Final, NamedTuple
 
 from resilient._core.adaptive_limit.algorithms import Algorithm
@@ -90,7 +90,7 @@ class AdaptiveLimitCore:
         self,
         config: AdaptiveLimitConfig,
         now: float,
-        woken: list[Waiter],
+        woken: MutableSequence[Waiter],
         key: Hashable = None,
     ) -> None:
         self._config, self.key, self.max_queue = config, key, config.max_queue
@@ -194,7 +194,7 @@ class AdaptiveLimitCore:
 
     def _fill(self, now: float) -> None:
         while self.queue:
-            waiter = max(self.queue, key=lambda one: one.priority)  # the first of the highest
+            waiter = self.queue.first()
             self._priorities.see(waiter.priority, now)
             if not self._take(waiter.priority):
                 return
@@ -202,10 +202,7 @@ class AdaptiveLimitCore:
 
     def _shed_below(self, priority: float) -> bool:
         """Make room for *priority* in the queue; False if nobody in it is lower."""
-        if not self.queue:
+        if not self.queue or self.queue.last().priority >= priority:
             return False
-        waiter = min(reversed(self.queue), key=lambda one: one.priority)  # the last of the lowest
-        if waiter.priority >= priority:
-            return False
-        self.queue.shed(waiter)
+        self.queue.shed(self.queue.last())
         return True

@@ -226,6 +226,11 @@ class BreakerCore:
         return self._state
 
     @property
+    def generation(self) -> int:
+        """The generation, from 1."""
+        return self._generation - self._first + 1
+
+    @property
     def rejected(self) -> int:
         """How many calls were rejected."""
         return 0 if self._rejected is None else self._rejected.read()
@@ -300,7 +305,7 @@ class BreakerCore:
         return BreakerStats(
             name=name,
             state=self._state,
-            generation=self._generation - self._first + 1,
+            generation=self.generation,
             calls=calls,
             successes=successes,
             failures=self._failures,

@@ -5,7 +5,11 @@
 2. A block cancels its own task only. What an open block of the same task around it sets, that
    block sees to; what is inherited from another task, the outermost block of this one does.
 3. If the time of several has come at once, the outermost of the task cancels (D2).
-4. Times are readings of the clock ``_read`` of each limit, which is trio's own under trio: so they
+4. A limit that is over still counts for those who inherited it (D1), but of several in a row only
+   the one that ends first: it alone stays in the chain. Nobody is the cause of a cancellation any
+   more that is over, so above a shield none of them stays (D9). Whoever enters a block unlinks
+   them, so that a chain is hardly longer than the blocks that are open.
+5. Times are readings of the clock ``_read`` of each limit, which is trio's own under trio: so they
    are compared by what is left.
 """
 
@@ -127,11 +131,39 @@ class Limit:
 L = TypeVar("L", bound=Limit)
 
 
+def tidied(limit: L | None) -> L | None:
+    """*limit*, or the first above it that counts; those that say nothing more are taken out of its
+    chain.
+
+    Of two threads that do so at once, one may put back what the other took out; no more.
+    """
+    one = first = first_that_counts(limit)
+    while one is not None and (above := one._outer) is not None:
+        if above._life not in ALIVE:
+            find = first_that_lives if one._life is SHIELD else first_that_counts
+            one._outer = above = find(above)
+        one = above
+    return first
+
+
 def first_that_counts(limit: L | None) -> L | None:
-    """*limit*, or the first above it that says anything: one that is over may have no end."""
-    while limit is not None and limit._life is ENDED and limit._at == math.inf:
+    """*limit*; but for it and those right above it that are over, the earliest of them, or the
+    first that is not over if none of them has an end.
+    """
+    earliest: L | None = None
+    while limit is not None and limit._life is ENDED:
+        if limit._at != math.inf:
+            if earliest is None:
+                earliest = limit
+            elif earliest._read != limit._read:  # which of them is earlier may change
+                break
+            elif limit._at < earliest._at:
+                earliest = limit
         limit = limit._outer
-    return limit
+    if earliest is None:
+        return limit
+    earliest._outer = limit
+    return earliest
 
 
 def first_that_lives(limit: L | None) -> L | None:

@@ -15,7 +15,7 @@ from resilient._policies.breaker import fast_path
 from resilient._policies.breaker.admitting import AdmittingBreaker
 from resilient._policies.breaker.controls import Controls
 from resilient._policies.common.keyed import OfKey, Totals
-from resilient._runtime import clock, notify
+from resilient._runtime import notify
 from resilient._runtime.decorate import AnyFunction
 from resilient._runtime.keying import KeyOf
 
@@ -50,23 +50,26 @@ class Breaker(AdmittingBreaker, Controls):
         breaker the sums over all keys, also of those that were evicted: the state is the worst
         of them, the generation the highest, and rates are left to the keys.
         """
+        if not self._states.is_keyed:
+            return self._locked(lambda now: self._states.only.stats(self.name, now))
         return cast("BreakerStats", super().stats())
 
-    def _stats_of(self, states: list[BreakerCore], totals: Totals) -> BreakerStats:
-        now = clock.now()
-        if not self._states.is_keyed:
-            return states[0].stats(self.name, now)
-        each = [state.stats("", now) for state in states]
-        found = {stats.state for stats in each} or {self._future}
+    def _read(self, state: BreakerCore, now: float) -> tuple[BreakerState, int]:  # noqa: ARG002  # no time moves it
+        return state.state, state.generation
+
+    def _stats_of(self, readings: list[tuple[BreakerState, int]], totals: Totals) -> BreakerStats:
+        found = {state for state, _ in readings} or {self._future}
+        sums = {total: totals.get(total, 0) for total in TOTALS}
+        ended = sums["successes"] + sums["failures"] + sums["ignored"]
         return BreakerStats(
             name=self.name,
             state=next(state for state in WORST if state in found),
-            generation=max((stats.generation for stats in each), default=1),
-            in_flight=sum(stats.in_flight for stats in each),
+            generation=max((generation for _, generation in readings), default=1),
+            in_flight=sums["calls"] - ended,
             failure_rate=None,
             slow_rate=None,
             retry_after=None,
-            **{total: totals.get(total, 0) for total in TOTALS},
+            **sums,
         )
 
     def _stats_of_key(self, key: Hashable) -> BreakerStats:
@@ -81,7 +84,7 @@ class Breaker(AdmittingBreaker, Controls):
 
     def _by_state(self, what: str) -> dict[BreakerState, int]:
         """Totals by state, over all keys, for metrics: *what* is "rejected" or "entered"."""
-        totals = self._locked(lambda _now: self._states.totals())
+        _, totals = self._sums()
         return {state: totals.get((what, state), 0) for state in BreakerState}
 
     def of(self, key: Hashable) -> BreakerOfKey:
@@ -99,15 +102,18 @@ class Breaker(AdmittingBreaker, Controls):
     def _force_state(self, state: BreakerState, how: str) -> None:
         draw = self._draw()
 
-        def step(now: float) -> None:
-            if self._states.is_keyed:
-                self._future = state
-            for core in self._states.all():
-                moved = core.force_state(state, how, now, draw)
-                if notify.listening:
-                    self._emit_move(moved)
+        def begin() -> None:
+            self._future = state
 
-        self._locked(step)
+        def force(core: BreakerCore, now: float) -> None:
+            # If it is another one by now, whoever set that sees to the rest.
+            if self._future is not state or core.retired:
+                return
+            moved = core.force_state(state, how, now, draw)
+            if notify.listening:
+                self._emit_move(moved)
+
+        self._visit(force, begin)
 
     def _force_state_of_key(self, key: Hashable, state: BreakerState, how: str) -> None:
         draw = self._draw()
@@ -117,16 +123,14 @@ class Breaker(AdmittingBreaker, Controls):
         )
 
     def _reset(self) -> None:
-        draw = self._draw()
+        draw, initial = self._draw(), self._settings.initial
 
-        def step(now: float) -> None:
-            self._future = self._settings.initial
-            for state in self._states.all():
-                state.reset(now, draw, self._future)
+        def begin() -> None:
+            self._future = initial
             if self._states.is_keyed:
                 self._states.restart(self._new_state)
 
-        self._locked(step)
+        self._visit(lambda state, now: state.reset(now, draw, initial), begin)
 
     # Wrappers.
 

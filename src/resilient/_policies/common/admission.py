@@ -12,13 +12,16 @@ Nothing is left over, and nobody waits.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
 from operator import methodcaller
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from resilient._core.counter import Counter
+from resilient._core.keys import Slot
 from resilient._policies.common.calls import Blocks, Call
-from resilient._policies.common.keyed import KeyedState, OfKey, Totals
+from resilient._policies.common.keyed import KeyedState, OfKey, Totals, add_totals
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline
@@ -30,6 +33,10 @@ from resilient.errors import Rejected, new_error
 T = TypeVar("T")
 IDLE, TOTALS = methodcaller("idle"), methodcaller("totals")
 BLOCK = "admit(), or `with policy.of(key):`"
+FEW: Final = 100
+"""How many states are looked at in one taking of the lock, where all of them are to be."""
+NOBODY: Final[deque[Any]] = deque()
+"""Who is woken where nobody waits. Stays empty."""
 ASYNC_BLOCK = "admit(), or `async with policy.of(key):`"
 
 
@@ -55,6 +62,8 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
     """What a rejected call raises."""
     _checks_deadline: ClassVar[bool] = True
     """Whether a call that has no time left is refused: `DeadlineExceeded`, not started (D5)."""
+    _woken: deque[Any] = NOBODY
+    """Waiters that are to go on."""
     _usual_priority: float = 0.0
     """That of a call without arguments."""
 
@@ -68,7 +77,6 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
     ) -> None:
         super().__init__(name)
         self._ended: list[Any] = []
-        self._woken: list[Any] = []
         self._states: KeyedState[S] = KeyedState(
             self._new_state,
             key,
@@ -103,8 +111,14 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         return True
 
     @abc.abstractmethod
-    def _stats_of(self, states: list[S], totals: Totals) -> Any:
-        """Return a snapshot of *states*; *totals* are theirs and those of evicted keys."""
+    def _read(self, state: S, now: float) -> Any:
+        """Return what a snapshot says of *state* besides its totals."""
+
+    @abc.abstractmethod
+    def _stats_of(self, readings: list[Any], totals: Totals) -> Any:
+        """Return a snapshot: what `_read` says of the states, their totals and those of evicted
+        keys. Outside the lock.
+        """
 
     @abc.abstractmethod
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
@@ -151,13 +165,40 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
                 del result  # or it would keep itself alive by its traceback
         return result
 
+    def _visit(
+        self, act: Callable[[S, float], T], begin: Callable[[], object] = lambda: None
+    ) -> list[T]:
+        """Let *act* visit every state there is, under the lock: a few for each taking of it, so
+        that no call waits long (M3).
+
+        *begin* is one step with the taking of the list: what it sets holds for states that are
+        new after that. States of keys that are evicted meanwhile are visited all the same.
+        """
+        slots: tuple[Slot[S], ...] = ()  # until the end: with it keys may end
+        rest: Iterator[Slot[S]] | None = None
+
+        def step(now: float) -> list[T]:
+            nonlocal slots, rest
+            if rest is None:
+                slots = self._states.slots()
+                rest = iter(slots)
+                begin()
+            return [act(slot.state, now) for slot in islice(rest, FEW)]
+
+        found = self._locked(step)
+        while len(found) < len(slots):
+            found += self._locked(step)
+        return found
+
     def _settled_now(self) -> float:
         """Settle the calls that ended, and read the clock. Under the lock. A reading under the lock
         is never out of order.
         """
         now = clock.now()
-        while self._ended:
-            self._release(self._ended.pop(0), now)
+        if ended := self._ended:
+            ended.reverse()  # from the front of a list one is taken by moving all the others
+            while ended:
+                self._release(ended.pop(), now)
         return now
 
     def _wake_and_deliver(self) -> None:
@@ -171,7 +212,7 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
                 self._lock.release()
         while self._woken:
             try:
-                waiter = self._woken.pop(0)
+                waiter = self._woken.popleft()
             except IndexError:  # another thread was quicker
                 break
             if waiter.given and waiter.lost():
@@ -272,16 +313,29 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
 
     def stats(self) -> Any:
         """A snapshot: the sums over all keys, also of those that were evicted."""
-        return self._locked(lambda _now: self._stats_of(self._states.all(), self._states.totals()))
+        readings, totals = self._sums()
+        return self._stats_of(readings, totals)
+
+    def _sums(self) -> tuple[list[Any], Totals]:
+        """What `_read` says of each state, and the totals of all, evicted ones included."""
+        totals: Totals = {}
+        found = self._visit(
+            lambda state, now: (self._read(state, now), state.totals()),
+            begin=lambda: totals.update(self._states.evicted_totals()),
+        )
+        for _, counted in found:
+            add_totals(totals, counted)
+        return [reading for reading, _ in found], totals
 
     def _stats_of_key(self, key: Hashable) -> Any:
         """Return a snapshot of one key; of a key without a call one that counts nothing."""
 
-        def step(_now: float) -> Any:
+        def step(now: float) -> tuple[Any, Totals]:
             state = self._states.peek(key) or self._new_state(key)
-            return self._stats_of([state], self._states.totals_of(state))
+            return self._read(state, now), state.totals()
 
-        return self._locked(step)
+        reading, totals = self._locked(step)
+        return self._stats_of([reading], totals)
 
     def _wrap_sync(self, fn: AnyFunction) -> AnyFunction:
         return self._wrapper(fn, self._states.finder(fn))

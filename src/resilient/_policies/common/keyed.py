@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, MutableSequence
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from resilient._core.keys import Keys
+from resilient._core.keys import Keys, Slot
 from resilient._policies.common.calls import Blocks, Call
 from resilient._policies.common.shared import Fixed
 from resilient._runtime.decorate import AnyFunction, bare_wrapper, decorate
@@ -80,7 +80,7 @@ class KeyedState(Generic[S]):
         if state is None:
             state = self._new(hashable(key))
             for gone in self._keys.add(key, state):
-                _add(self._evicted_totals, self._totals(gone))
+                add_totals(self._evicted_totals, self._totals(gone))
         return state
 
     def peek(self, key: Hashable) -> S | None:
@@ -92,28 +92,31 @@ class KeyedState(Generic[S]):
         """The keys that are kept."""
         return [] if self._keys is None else list(self._keys)
 
-    def all(self) -> list[S]:
-        """The states that are kept."""
-        return [self.only] if self._keys is None else self._keys.states()
+    def slots(self) -> tuple[Slot[S], ...]:
+        """The states that are kept, in their slots. One step, however many they are.
 
-    def totals(self) -> Totals:
-        """What all states have counted, evicted ones included."""
-        sums = dict(self._evicted_totals)
-        for state in self.all():
-            _add(sums, self._totals(state))
-        return sums
+        Let go of it outside the lock: a key that is evicted meanwhile ends with it.
+        """
+        if self._keys is None:
+            return (Slot(None, self.only, 0),)
+        return tuple(self._keys.slots.values())
 
-    def totals_of(self, state: S) -> Totals:
-        """What one state has counted."""
-        return self._totals(state)
+    def evicted_totals(self) -> Totals:
+        """What evicted states have counted."""
+        return dict(self._evicted_totals)
 
     def restart(self, new: Callable[[Hashable], S], *, keep_totals: bool = False) -> None:
         """Begin with states that *new* makes; count on from the totals if they are to be kept."""
-        self._evicted_totals = self.totals() if keep_totals else {}
+        if not keep_totals:
+            self._evicted_totals = {}
+        else:
+            for slot in self.slots():
+                add_totals(self._evicted_totals, self._totals(slot.state))
         if self._keys is None:
             self.only = new(None)
         else:
             self._keys.clear()
+            self.slot = self._keys.slots.get
 
     def release_evicted(self) -> None:
         """Let go of evicted keys. Outside the lock: the end of a key may be code of the user's."""
@@ -139,7 +142,8 @@ class KeyedState(Generic[S]):
         return hashable(key)
 
 
-def _add(sums: Totals, more: Totals) -> None:
+def add_totals(sums: Totals, more: Totals) -> None:
+    """Add *more* to *sums*."""
     for name, count in more.items():
         sums[name] = sums.get(name, 0) + count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections import deque
 from collections.abc import Hashable, Sized
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -14,6 +15,7 @@ from resilient._policies.common.waiting import Sleeper, ThreadSleeper, async_sle
 from resilient._policies.deadline.block import Deadline, deadline_here
 from resilient._policies.deadline.here import check_deadline, wait_here
 from resilient._runtime import clock
+from resilient._runtime.keying import Key
 from resilient.errors import Rejected
 
 
@@ -37,6 +39,10 @@ class QueueingPolicy(AdmissionPolicy[Q]):
     _reason: ClassVar[str]
     """Why a call is rejected that finds neither a place nor one in the queue."""
     _max_wait: float = math.inf
+
+    def __init__(self, name: str | None, key: Key | None, max_keys: int) -> None:
+        self._woken = deque()  # the states, of which one is made at once, put waiters into it
+        super().__init__(name, key, max_keys)
 
     # What a subclass says. All of it runs under the lock.
 

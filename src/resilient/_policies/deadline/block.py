@@ -21,7 +21,7 @@ from resilient._core.chaining import add_note
 from resilient._core.checks import Seconds, check_seconds
 from resilient._core.counter import Counter
 from resilient._core.deadline import ALIVE, UNBEGUN, Entry, Life, Limit
-from resilient._core.deadline.chain import first_that_counts, first_that_lives
+from resilient._core.deadline.chain import first_that_lives, tidied
 from resilient._policies.common.policy import emit
 from resilient._runtime import clock, loops, notify
 from resilient._runtime.notify import Outbox
@@ -140,11 +140,14 @@ class Deadline(Limit):
         trace: TracebackType | None,
     ) -> bool | None:
         fired = self._life is FIRED
-        self._life = ENDED
+        self._life, self._listeners = ENDED, None  # nobody moves it any more
         self._ended_at = self._read()
-        here = deadline_here()
+        # Whoever inherited this one keeps neither the task nor, by the token, its context.
+        task, self._task = self._task, None
+        here, token = deadline_here(), self._token
+        del self._token
         try:
-            reset_deadline_here(self._token)
+            reset_deadline_here(token)
         except ValueError:  # left in another context: what is still there of it must limit nobody
             self._at = math.inf
         else:
@@ -156,9 +159,9 @@ class Deadline(Limit):
         if self._soon is not None:
             self._unsubscribe(self)
         if self._scope is not None:
-            return self._exit_trio(self._scope, kind, error, trace)
-        if fired and loops.running_loop() is not None and loops.current_task() is self._task:
-            self._convert(error)
+            return self._exit_trio(self._scope, task, kind, error, trace)
+        if fired and loops.running_loop() is not None and loops.current_task() is task:
+            self._convert(task, error)
         return None
 
     async def __aenter__(self) -> Self:
@@ -275,8 +278,8 @@ class Deadline(Limit):
     def _unsubscribe(self, listener: LimitListener) -> None:
         """Notify *listener* no more."""
         for one in self._chain():
-            if one._listeners:
-                one._listeners.pop(listener, None)
+            if listeners := one._listeners:
+                listeners.pop(listener, None)
 
     def _limit_moved(self) -> None:
         """A limit above was moved, perhaps in another thread."""
@@ -303,7 +306,10 @@ class Deadline(Limit):
         """Start inside another limit, or with less than the whole; refuse if nothing is left."""
         self._began = now - (self._spent if self._life is PARTLY_SPENT else 0.0)
         self._at = self._began + self.seconds
-        self._outer = outer = first_that_counts(deadline_here())
+        outer = deadline_here()
+        if outer is not None and (outer._outer is not None or outer._life is not OPEN):
+            outer = tidied(outer)
+        self._outer = outer
         spent = self._at <= now
         if outer is not None and outer._life is not SHIELD and not spent:
             spent = outer._left(now, self._read) <= 0
@@ -343,8 +349,10 @@ class Deadline(Limit):
 
     def _add_listener(self, listener: LimitListener) -> None:
         if self._life in ALIVE:
-            self._listeners = self._listeners or {}
-            self._listeners[listener] = None
+            listeners = self._listeners
+            if listeners is None:
+                listeners = self._listeners = {}
+            listeners[listener] = None
 
     # Where blocks end in another order than that in which they began.
 
@@ -380,9 +388,9 @@ class Deadline(Limit):
         if at != math.inf:
             self._entry = self._timers.push(at, self)
 
-    def _convert(self, error: BaseException | None) -> None:
-        """Turn our own cancellation into `DeadlineExceeded`, and nobody else's."""
-        if self._task.uncancel() > self._cancels or error is None:
+    def _convert(self, task: Any, error: BaseException | None) -> None:
+        """Turn our own cancellation of *task* into `DeadlineExceeded`, and nobody else's."""
+        if task.uncancel() > self._cancels or error is None:
             return
         from asyncio import CancelledError  # noqa: PLC0415  # loaded already: we are inside it
 
@@ -417,11 +425,12 @@ class Deadline(Limit):
     def _exit_trio(
         self,
         scope: trio.CancelScope,
+        task: Any,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        if loops.trio_task() is not self._task:
+        if loops.trio_task() is not task:
             scope.deadline = math.inf
             return None
         fired = scope.cancel_called

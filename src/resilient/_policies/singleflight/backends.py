@@ -43,12 +43,11 @@ running: ContextVar[tuple[Execution, ...]] = ContextVar("resilient.flights", def
 class SharedExecution(Execution):
     """A run with its outcome, and the limit that its function sees."""
 
-    __slots__ = ("_read", "done", "error", "error_context", "limit", "limits", "result", "trace")
+    __slots__ = ("_read", "done", "error", "error_context", "limit", "result", "trace")
 
     def __init__(self, key: Hashable, read: Callable[[], float]) -> None:
         super().__init__(key)
         self._read = read  # the clock that its limit goes by
-        self.limits: list[Deadline] = []  # of those who wait
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -56,11 +55,10 @@ class SharedExecution(Execution):
         self.error_context: BaseException | None = None
         self.limit: Deadline | None = None
 
-    def _limit_moved(self) -> None:
-        """A waiter's limit was moved: the run's is never before the latest of them."""
-        latest = max((limit._at_by(self._read) for limit in tuple(self.limits)), default=-math.inf)
-        if latest > self.until:
-            self.until = latest
+    def follow(self, limit: Deadline) -> None:
+        """The *limit* of a waiter was moved: that of the run is never before it."""
+        if (until := limit._at_by(self._read)) > self.until:
+            self.until = until
             self.extend()
 
     def open_limit(self, name: str, *, bare: bool) -> Deadline | None:
@@ -73,8 +71,8 @@ class SharedExecution(Execution):
         return self.limit
 
     def extend(self) -> None:
-        """A waiter has joined: let the limit follow."""
-        if self.limit is not None and self.limit._life is OPEN:
+        """A waiter may stay longer than the others: let the limit follow."""
+        if self.limit is not None and self.limit._life is OPEN and self.limit._at < self.until:
             self.limit._move(self.until)
 
     @property
@@ -131,17 +129,18 @@ class Waiting:
         for run in self._within:
             run.awaits.add(self._run)
         if self._limit is not None:
-            self._run.limits.append(self._limit)
-            self._limit._subscribe(self._run)
+            self._limit._subscribe(self)
 
     def __exit__(self, *_: object) -> None:
         for run in self._within:
             run.awaits.discard(self._run)
-        limits = self._run.limits
         if self._limit is not None:
-            limits.remove(self._limit)
-            if self._limit not in limits:
-                self._limit._unsubscribe(self._run)
+            self._limit._unsubscribe(self)
+
+    def _limit_moved(self) -> None:
+        """See `LimitListener`: of those who wait only this one is looked at."""
+        assert self._limit is not None
+        self._run.follow(self._limit)
 
 
 class AsyncExecution(SharedExecution, abc.ABC):
@@ -401,7 +400,7 @@ class ThreadExecution(SharedExecution):
 
     def __init__(self, key: Hashable) -> None:
         super().__init__(key, clock.now)
-        self.events: list[threading.Event] = []
+        self.events: dict[threading.Event, None] = {}  # of those who wait, in the order of arrival
 
     def run(self, name: str, fn: Callable[[], Any]) -> Any:
         """Run *fn* here, in a copy of the context and with the run's own deadline."""

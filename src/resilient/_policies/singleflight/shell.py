@@ -289,7 +289,7 @@ class SingleFlight(PolicyBase):
             if not on_loop():
                 self._threads.join(run, until)
                 run.extend()
-                run.events.append(event := threading.Event())
+                run.events[event := threading.Event()] = None
                 return run, event
         raise self._would_block(key)
 
@@ -305,7 +305,7 @@ class SingleFlight(PolicyBase):
         finally:
             with self._lock:
                 self._threads.end(run)
-            for event in run.events:
+            for event in tuple(run.events):
                 event.set()
             del run, handled
         try:
@@ -327,6 +327,7 @@ class SingleFlight(PolicyBase):
                 next(self._joined.increment)
             if not run.done:
                 with self._lock:
+                    run.events.pop(event, None)
                     self._threads.leave(run)
 
     # Words.
