@@ -22,7 +22,7 @@ EFFECTIVE = {
     ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
     ("hedge", "budget"): "RetryBudget(ratio=0.05, per_second=0.2) of its own",
     ("protect", "breaker"): "breaker(consecutive_failures=5, on=on) of its own",
-    ("protect", "limit"): "adaptive_limit(initial=5, queue=8) of its own",
+    ("protect", "limit"): "adaptive_limit(initial=5, queue=1000) of its own",
     ("fallback", "handler"): "not given",
     ("fallback", "default"): "not given",
 }

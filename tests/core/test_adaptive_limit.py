@@ -22,12 +22,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from resilient._core.adaptive_limit import ALGORITHMS, AdaptiveLimitCore, Outcome, Ticket
+from resilient._core.adaptive_limit import (
+    ALGORITHMS,
+    AdaptiveLimitConfig,
+    AdaptiveLimitCore,
+    Outcome,
+    Ticket,
+)
 from resilient._core.adaptive_limit.algorithms import aimd, gradient, vegas
 from resilient._core.adaptive_limit.places import REMEMBERED, Priorities
 from resilient._core.adaptive_limit.sampling import (
     CALLS,
     FEW_DROPS,
+    GENTLE,
     LONG,
     LONGEST,
     TRUSTED,
@@ -149,8 +156,8 @@ def test_it_follows_when_calls_take_twice_as_long_and_half_again(spread: float) 
     """The knee stays where it is; what changes is the latency without load."""
     core = core_of()
     changes = [Change(3, service=2 * SERVICE), Change(20)]
-    log = overload(core, rate=2 * CAPACITY, seconds=31, spread=spread, changes=changes)
-    for span, service in (((1, 3), SERVICE), ((13, 20), 2 * SERVICE), ((26, 31), SERVICE)):
+    log = overload(core, rate=2 * CAPACITY, seconds=36, spread=spread, changes=changes)
+    for span, service in (((1, 3), SERVICE), ((13, 20), 2 * SERVICE), ((31, 36), SERVICE)):
         assert 0.75 * WORKERS <= log.limit(*span) <= 1.5 * WORKERS, span
         assert log.goodput(*span) >= 0.9 * WORKERS / service, span
         assert log.p99(*span) <= 3 * unloaded_p99(spread, service), span
@@ -531,7 +538,7 @@ def test_it_falls_faster_than_it_rises() -> None:
 
 
 def test_a_latency_that_is_never_seen_again_is_measured_anew_with_fewer_in_flight() -> None:
-    core = core_of()
+    core = core_of(most=20)
     now = rounds(core, 20, 0.25, times=4)
     began = now
     while core.unloaded == 0.25 and now - began < 60:
@@ -566,8 +573,8 @@ def test_what_is_in_flight_is_halved_until_that_makes_calls_no_quicker() -> None
         caps.append(baseline.cap)
         now += 10.0
         bounds.append(baseline.learn(reading(max(0.5, baseline.cap / 16)), 100.0, now))
-    assert caps == [32.0, 16.0, 8.0, 4.0]
-    assert bounds == [math.inf, math.inf, math.inf, 16.0]
+    assert caps == [32.0, 16.0, 8.0, GENTLE]
+    assert bounds == [math.inf, math.inf, math.inf, 4 * GENTLE]
     assert baseline.unloaded == 0.5
 
 
@@ -644,6 +651,76 @@ def test_its_totals_are_what_its_shell_has_counted() -> None:
     core.calls.add(3)
     next(core.rejected.increment)
     assert core.totals() == {"calls": 3, "rejected": 1}
+
+
+# Who waits, and for how long.
+
+
+def impatient(room: int = 1000) -> AdaptiveLimitCore:
+    rule = AdaptiveLimitConfig(10, 1, 1000, gradient, room, patience=1.0)
+    return AdaptiveLimitCore(rule, 0.0, [])
+
+
+@pytest.mark.rule("P1")
+def test_a_limit_that_is_used_up_doubles_until_a_window_says_no() -> None:
+    core = core_of(initial=5)
+    now, limits = 0.0, [core.limit]
+    while now < 2.0:
+        now += 0.25 if core.in_flight <= 40 else 1.0
+        for ticket in fill(core, now):
+            end(ticket, now + (0.25 if core.in_flight <= 40 else 1.0))
+        if core.limit != limits[-1]:
+            limits.append(core.limit)
+    assert limits[:4] == [5, 10, 20, 40]
+    quiet = core_of(initial=5)
+    rounds(quiet, 4, 0.25, times=20)
+    assert quiet.limit < 10, "it was never used up"
+
+
+@pytest.mark.rule("P1")
+def test_callers_wait_all_their_patience_while_nothing_is_wrong_and_a_quarter_of_it_else() -> None:
+    core = impatient()
+    tickets = fill(core, 0.0)
+    assert core.patience(50.0) == 1.0, "nothing is known yet"
+    for ticket in tickets:
+        end(ticket, 0.1)
+    for at in (0.1, 0.2):
+        for ticket in fill(core, at):
+            end(ticket, at + 0.1)
+    assert core.unloaded == pytest.approx(0.1)
+    ticket = fill(core, 9.0)[0]
+    assert core.patience(9.0) == 1.0, "a pause is no silence"
+    assert core.patience(9.49) == 1.0
+    assert core.patience(9.51) == 0.25, "none of those in flight has ended"
+    end(ticket, 9.6)
+    assert core.patience(9.6) == 0.25, "calls take longer than usual"
+    core = impatient(room=0)
+    overload(core, rate=3 * CAPACITY, seconds=5)
+    assert core.patience(5.0) == 0.25, "a window has said no: the limit knows its bounds"
+
+
+@pytest.mark.rule("P1")
+def test_who_would_wait_too_long_is_not_let_wait_but_for_a_few() -> None:
+    core = impatient()
+    for at in (0.0, 0.1):
+        for ticket in fill(core, at):
+            end(ticket, at + 0.1)
+    fill(core, 0.2)
+    places = core.in_flight
+    waiting = 0
+    while core.arrive(Waiter(), 0.2):
+        waiting += 1
+    assert waiting == 10 * places, "each would have its place within a second"
+    core = impatient(room=5)
+    fill(core, 0.0)
+    assert [core.arrive(Waiter(), 0.0) for _ in range(6)] == [True] * 5 + [False]
+    core = impatient()
+    for ticket in fill(core, 0.0):
+        end(ticket, 9.0)
+    for ticket in fill(core, 9.0):
+        end(ticket, 20.0)
+    fill(core, 20.0)
+    assert [core.arrive(Waiter(), 20.0) for _ in range(9)] == [True] * 8 + [False]
 
 
 # Priorities.

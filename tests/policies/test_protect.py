@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time as real_time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -158,39 +161,81 @@ def test_each_key_has_a_breaker_and_a_limit_of_its_own(exact: World) -> None:
     exact.run(scenario)
 
 
-def test_eight_wait_for_a_place_for_a_quarter_of_the_timeout_and_no_more_are_let_wait() -> None:
+@pytest.mark.rule("P1")
+def test_a_burst_waits_as_long_as_an_attempt_may_take_and_no_longer() -> None:
     with virtual_time() as time:
 
         async def main() -> None:
             stack = protect(on=ON, timeout=0.3)
             ended: list[tuple[str, float]] = []
 
-            async def works(lasts: float) -> None:
-                await anyio.sleep(lasts)
-
             async def call(lasts: float) -> None:
                 began = time.now()
                 try:
-                    await stack.call(works, lasts)
+                    await stack.call(anyio.sleep, lasts)
                     ended.append(("served", round(time.now() - began, 3)))
                 except Overloaded as error:
                     ended.append((error.reason, round(time.now() - began, 3)))
 
             async with anyio.create_task_group() as group:
-                group.start_soon(call, 0.02)
                 for _ in range(4):
-                    group.start_soon(call, 0.2)
-                for _ in range(9):
-                    group.start_soon(call, 0.02)
+                    group.start_soon(call, 0.29)
+                for _ in range(4):
+                    group.start_soon(call, 0.14)
+                for _ in range(4):
+                    group.start_soon(call, 0.05)
             assert ended == [
-                ("limit", 0.0),
-                *[("served", at) for at in (0.02, 0.04, 0.06)],
-                *[("max_wait", 0.075)] * 5,
-                ("served", 0.08),
-                *[("served", 0.2)] * 4,
+                ("served", 0.14),
+                ("served", 0.28),
+                *[("served", 0.29)] * 4,
+                ("max_wait", 0.3),
+                *[("served", 0.34)] * 3,
+                ("served", 0.42),
+                ("served", 0.43),
             ]
 
         time.run(main)
+
+
+@pytest.mark.rule("P1")
+@pytest.mark.parametrize("calls", [50, 100])
+def test_what_a_user_sends_at_once_to_a_healthy_service_is_served(calls: int, exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack = protect(on=ON, timeout=0.3)
+
+        @stack
+        async def ask() -> None:
+            await anyio.sleep(0.02)
+
+        for _ in range(6):
+            async with anyio.create_task_group() as group:
+                for _ in range(calls):
+                    group.start_soon(ask)
+        assert stack.limit is not None
+        assert (stack.limit.stats().rejected, stack.limit.stats().calls) == (0, 6 * calls)
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("P1")
+@pytest.mark.real_clock
+def test_so_is_what_many_threads_send() -> None:
+    stack, ready = protect(on=ON, timeout=1.0), threading.Barrier(50)
+
+    @stack
+    def ask() -> None:
+        real_time.sleep(0.02)
+
+    def work() -> None:
+        ready.wait()
+        for _ in range(4):
+            ask()
+
+    with ThreadPoolExecutor(50) as pool:
+        for done in [pool.submit(work) for _ in range(50)]:
+            done.result()
+    assert stack.limit is not None
+    assert (stack.limit.stats().rejected, stack.limit.stats().calls) == (0, 200)
 
 
 def test_with_a_fallback_no_error_that_it_names_comes_out(exact: World) -> None:

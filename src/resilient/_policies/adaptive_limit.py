@@ -111,6 +111,9 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
     def _try_acquire(self, state: AdaptiveLimitCore, priority: float, now: float) -> Ticket | None:
         return Ticket(state, now) if state.try_acquire(priority, now) else None
 
+    def _patience(self, state: AdaptiveLimitCore, now: float) -> float:
+        return state.patience(now)
+
     def _ticket(self, waiter: Sleeper) -> Ticket:
         next(waiter.state.calls.increment)
         return Ticket(waiter.state, clock.now())

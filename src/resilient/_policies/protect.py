@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final, overload
 
+from resilient._core.adaptive_limit import AdaptiveLimitConfig
+from resilient._core.adaptive_limit.algorithms import gradient
 from resilient._core.checks import (
     Seconds,
     check_int,
@@ -12,7 +14,7 @@ from resilient._core.checks import (
     refuse,
     refuse_type,
 )
-from resilient._policies.adaptive_limit import AdaptiveLimit, adaptive_limit
+from resilient._policies.adaptive_limit import AdaptiveLimit
 from resilient._policies.backoff import backoff
 from resilient._policies.breaker import Breaker
 from resilient._policies.breaker import breaker as make_breaker
@@ -38,9 +40,11 @@ COOLDOWN: Final = backoff(1.0, factor=1.5, max=2.0, jitter=0.2)
 """How long it stays open: a probe is one call of each client, and asks no more of anybody."""
 INITIAL: Final = 5
 """Calls at once to begin with: what many clients may do at once is what the dependency gets."""
-QUEUE: Final = 8
-PATIENCE: Final = 1 / 4
-"""Callers that may wait for a place, and how much of the timeout: enough to even a burst out."""
+MAX_KEYS: Final = 1024
+QUEUE: Final = 1000
+"""Callers that may wait for a place. What bounds them is how long they would wait: as long as an
+attempt may take, so that a burst is served; a quarter of that once calls take longer than usual.
+"""
 
 
 T = TypeVar("T")
@@ -153,8 +157,9 @@ def protect(
             limit for each key.
         breaker: not given, one that opens after five failures in a row, or when half of the calls
             of the last ten seconds failed, and stays open for 2 s at most; ``None`` for none.
-        limit: not given, an `adaptive_limit` that begins at 5, with a queue of 8, in which a call
-            waits for a quarter of *timeout* at most; ``None`` for none.
+        limit: not given, an `adaptive_limit` that begins at 5, with a queue for whoever will have
+            a place within *timeout*, or a quarter of it once calls take longer than usual;
+            ``None`` for none.
         hedge: for what may run twice at once and is slow now and then; async functions only.
         fallback: what to give in place of an error: a call may return it, and its type says so.
 
@@ -191,9 +196,8 @@ def _breaker(name: str | None, on: ErrorSpec, key: Key | None) -> Breaker:
 
 
 def _limit(name: str | None, key: Key | None, timeout: float) -> AdaptiveLimit:
-    limit = adaptive_limit(initial=INITIAL, queue=QUEUE, name=name, key=key)
-    limit._max_wait = timeout * PATIENCE
-    return limit
+    config = AdaptiveLimitConfig(INITIAL, 1, 1000, gradient, QUEUE, patience=timeout)
+    return AdaptiveLimit(name, config, 0.0, check_key(key), MAX_KEYS)
 
 
 def _check(name: str, value: object, kind: type[PolicyBase]) -> None:

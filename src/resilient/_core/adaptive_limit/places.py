@@ -5,7 +5,8 @@
    it, those between their share. So when the limit shrinks, the low ones are shed first.
 3. Whoever waits is served by priority, and in the order of arrival among equals. If the
    queue is full, a newcomer takes the place of the last one of a lower priority, which is *shed*.
-4. A limit of which less than half is used does not grow (L7).
+4. A limit of which less than half is used does not grow (L7). One that is used up doubles with
+   each window, until the first that says no: the slow start of TCP.
 5. While the latency without load is measured, fewer may be in flight, but never fewer than the
    least limit (L9).
 """
@@ -24,16 +25,23 @@ from resilient._core.waiters import Waiter, WaitQueue
 REMEMBERED: Final = 10.0
 """Seconds for which a priority is remembered at least; twice that at most."""
 RECENT: Final = 0.3
+USUAL: Final = 2.0
+"""How many times the latency without load a call may take and still be as usual."""
+SILENT: Final = 5.0
+"""So many times it, and something is wrong if none of those in flight has ended."""
+HURRY: Final = 1 / 4
+FEW: Final = 8
 
 
 class AdaptiveLimitConfig(NamedTuple):
-    """Where the limit begins, its bounds, how it follows, and how many may wait."""
+    """Where the limit begins, its bounds, how it follows; how many may wait, and how long."""
 
     initial: int
     min: int
     max: int
     algorithm: Algorithm
     max_queue: int
+    patience: float = math.inf
 
 
 class Ticket:
@@ -82,8 +90,8 @@ class AdaptiveLimitCore:
     """
 
     __slots__ = (
-        "_baseline", "_config", "_limit", "_priorities", "_sampler", "calls", "in_flight", "key",
-        "latency", "max_queue", "queue", "rejected",
+        "_baseline", "_config", "_heard_at", "_limit", "_priorities", "_recent", "_sampler",
+        "_starting", "calls", "in_flight", "key", "latency", "max_queue", "queue", "rejected",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +105,9 @@ class AdaptiveLimitCore:
         self._limit = float(config.initial)
         self._sampler, self._baseline = Sampler(now), Baseline(now, config.min)
         self._priorities = Priorities()
+        self._starting = True
+        self._recent = 0.0  # the latency of the last calls
+        self._heard_at = now  # when one ended, or the first began
         self.latency: float | None = None  # smoothed, recent
         self.in_flight = 0
         self.queue = WaitQueue(woken)
@@ -112,12 +123,22 @@ class AdaptiveLimitCore:
         """The latency without load, if it is known."""
         return self._baseline.unloaded
 
+    def patience(self, now: float) -> float:
+        """How many seconds a caller may wait. All of them while the limit has met nothing yet and
+        calls end as usual: then the queue is a burst that passes. Else a part of them.
+        """
+        known = self.unloaded
+        usual = known is None or (
+            self._recent <= USUAL * known and now - self._heard_at <= SILENT * known
+        )
+        return self._config.patience * (1.0 if usual and self._starting else HURRY)
+
     def try_acquire(self, priority: float, now: float) -> bool:
         """Take a place, if one is free for *priority*."""
         self._priorities.see(priority, now)
         if self.queue and self.in_flight < self._limit:
             self._fill(now)  # their share may have grown: other priorities came, or were forgotten
-        return self._take(priority)
+        return self._take(priority, now)
 
     def arrive(self, waiter: Waiter, now: float, *, patient: bool = True) -> bool:
         """Take a place, or one in the queue; False if there is neither. Who is not *patient* does
@@ -126,9 +147,7 @@ class AdaptiveLimitCore:
         if self.try_acquire(waiter.priority, now):
             waiter.given = True
             return True
-        if not patient or (
-            len(self.queue) >= self.max_queue and not self._shed_below(waiter.priority)
-        ):
+        if not patient or not (self._has_room(now) or self._shed_below(waiter.priority)):
             return False
         self.queue.join(waiter)
         return True
@@ -137,6 +156,9 @@ class AdaptiveLimitCore:
         """A call is over; the old limit and the new one, if that made it change."""
         self.in_flight -= 1
         before = self.limit
+        if ticket.outcome is not Outcome.IGNORED:
+            lasted, self._heard_at = ticket.ended_at - ticket.began, now
+            self._recent += RECENT * (lasted - self._recent) if self._recent else lasted
         if ticket.outcome is not Outcome.IGNORED and self._baseline.takes(ticket.began):
             self._learn(ticket.ended_at - ticket.began, ticket.outcome, now)
         self._fill(now)
@@ -164,10 +186,18 @@ class AdaptiveLimitCore:
         """Whether a new one would not differ."""
         return self._baseline.unloaded is None
 
-    def _take(self, priority: float) -> bool:
+    def _has_room(self, now: float) -> bool:
+        """Whether one more may wait: by how many do, and by how long it would."""
+        waiting, limit = len(self.queue), min(self._limit, self._baseline.cap)
+        wait = (waiting + 1) / limit * self._recent
+        return waiting < self.max_queue and (waiting < FEW or wait <= self.patience(now))
+
+    def _take(self, priority: float, now: float) -> bool:
         limit = min(self._limit, self._baseline.cap)
         if self.in_flight >= max(1, int(limit * self._priorities.share(priority))):
             return False
+        if not self.in_flight:
+            self._heard_at = now
         self.in_flight += 1
         self._sampler.peak = max(self._sampler.peak, self.in_flight)
         return True
@@ -184,19 +214,24 @@ class AdaptiveLimitCore:
         self.latency = reading.mean if known is None else known + RECENT * (reading.mean - known)
         bound = self._baseline.learn(reading, self._limit, now)
         if bound is not None:
+            self._starting = self._starting and bound == math.inf
             self._limit = max(min(self._limit, bound), float(config.min))
             return
         assert self._baseline.unloaded is not None
         limit = config.algorithm(self._limit, reading, self._baseline.unloaded)
-        if 2 * reading.peak < self._limit:
-            limit = min(limit, self._limit)
+        if limit <= self._limit:
+            self._starting = False
+        elif 2 * reading.peak < self._limit:
+            limit = self._limit
+        elif self._starting and reading.peak >= self.limit:
+            limit = 2 * self._limit
         self._limit = min(max(limit, float(config.min)), float(config.max))
 
     def _fill(self, now: float) -> None:
         while self.queue:
             waiter = self.queue.first()
             self._priorities.see(waiter.priority, now)
-            if not self._take(waiter.priority):
+            if not self._take(waiter.priority, now):
                 return
             self.queue.hand_over(waiter)
 

@@ -13,7 +13,9 @@
    are quicker, calls were waiting, and it is halved again, until that changes nothing: then the
    mean is that of a call alone. A queue of our own could never be told from a slow service
    otherwise, and what a latency says that is as it ever was is no proof: so it is measured after
-   the first window, too, and every `VERIFIED` seconds, where half of the limit is in use.
+   the first window, too, and every `VERIFIED` seconds, where half of the limit is in use. Fewer
+   than `GENTLE` calls must do with half of the limit, which some calls at once hardly notice: in a
+   lasting overload the next measuring goes further, with the limit that this one has left.
 4. Calls that were cancelled or rejected are no samples; who ended in a time-out is a *drop*,
    and its time a lower bound of what it would have taken (L7).
 
@@ -35,6 +37,7 @@ CALLS: Final = 10
 FALLS: Final = 0.1
 RISES: Final = 0.02
 VERIFIED: Final = 60.0
+GENTLE: Final = 5.0
 WAITED: Final = 0.8
 """Half of the calls must be quicker than this share, or they did not wait for each other."""
 
@@ -112,6 +115,7 @@ class Baseline:
         "_before",
         "_due_at",
         "_fell",
+        "_floor",
         "_least",
         "_measured_from",
         "_proven",
@@ -123,7 +127,7 @@ class Baseline:
     def __init__(self, now: float, least: int) -> None:
         self.unloaded: float | None = None
         self.cap = math.inf
-        self._least = float(least)
+        self._least = self._floor = float(least)
         self._seen_at = self._due_at = now
         self._before = 0.0  # the mean at the cap before this one
         self._fell = False  # whether calls were quicker with fewer in flight
@@ -152,10 +156,16 @@ class Baseline:
             self.unloaded = known + (FALLS if mean < known else RISES) * (mean - known)
             self._seen_at = now
             if now >= self._due_at and 2 * reading.peak > limit:
-                self._lower(min(limit, reading.peak), mean, now)
+                self._begin(limit, reading, now)
         elif now - self._seen_at >= max(TRUSTED, CALLS * known):
-            self._lower(min(limit, reading.peak), mean, now)
+            self._begin(limit, reading, now)
         return None
+
+    def _begin(self, limit: float, reading: Reading, now: float) -> None:
+        """Begin to measure."""
+        self._fell = False
+        self._floor = max(self._least, min(limit / 2, GENTLE))
+        self._lower(min(limit, reading.peak), reading.mean, now)
 
     def _measure(self, reading: Reading, now: float) -> float:
         """The window of one cap: lower it again while that makes calls quicker."""
@@ -163,7 +173,7 @@ class Baseline:
         proven = mean - reading.error <= self._proven
         waited = mean + reading.error < WAITED * self._before
         self._fell = self._fell or waited
-        if waited and not proven and cap > self._least:
+        if waited and not proven and cap > self._floor:
             self._lower(cap, mean, now)
             return math.inf
         self.cap, self._proven = math.inf, mean
@@ -172,9 +182,7 @@ class Baseline:
 
     def _lower(self, used: float, mean: float, now: float) -> None:
         """Halve what may be in flight."""
-        if not self.measuring:
-            self._fell = False
-        self.cap, self._before = max(self._least, used / 2), mean
+        self.cap, self._before = max(self._floor, used / 2), mean
         self._measured_from = now + mean
 
     def _know(self, mean: float, now: float, trusted: float) -> None:

@@ -56,9 +56,13 @@ class QueueingPolicy(AdmissionPolicy[Q]):
         """
         state = waiter.state
         if state.arrive(waiter, now, patient=patient):
-            return self._max_wait
+            return self._patience(state, now)
         would_block = not patient and len(state.queue) < state.max_queue
         return self._reject(state, "would_block" if would_block else self._reason, now)
+
+    def _patience(self, state: Q, now: float) -> float:  # noqa: ARG002  # for those who know better
+        """How many seconds a caller may wait at *state*."""
+        return self._max_wait
 
     def _ask_again(self, waiter: Sleeper, now: float, *, over: bool) -> float | Rejected:  # noqa: ARG002  # for those who know better
         """Look for *waiter*, which goes on without a place, or whose wait is *over*."""
