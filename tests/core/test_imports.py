@@ -15,8 +15,9 @@ MODULES = sorted(ROOT.rglob("*.py"))
 CORE = [path for path in MODULES if path.parent == ROOT / "_core"]
 
 PURE = {
-    "__future__", "array", "collections", "collections.abc", "dataclasses", "datetime", "enum",
-    "fractions", "hashlib", "heapq", "itertools", "math", "operator", "struct", "sys", "typing",
+    "__future__", "array", "collections", "collections.abc", "contextlib", "dataclasses",
+    "datetime", "enum", "fractions", "hashlib", "heapq", "itertools", "math", "operator", "struct",
+    "sys", "typing",
 }  # fmt: skip
 """What the rules may use of the standard library: nothing waits, locks, or reads time."""
 
