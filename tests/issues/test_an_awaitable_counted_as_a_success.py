@@ -58,7 +58,7 @@ def as_task(loop: asyncio.AbstractEventLoop) -> Callable[[], Awaitable[None]]:
 
 
 AWAITABLES: dict[str, Callable[[asyncio.AbstractEventLoop], Callable[[], object]]] = {
-    "a request": lambda _: Request,
+    "a request": lambda _: lambda: Request(),
     "an old coroutine": lambda _: lambda: old_style(),  # itself it is refused as a generator
     "a task": as_task,
     "a future of an executor": in_executor,

@@ -39,6 +39,7 @@ from resilient import (
     throttle,
     timeout,
 )
+from resilient.testing import virtual_time
 from tests.worlds import WORLDS, World, in_threads
 
 Maker = Callable[..., Any]
@@ -790,7 +791,7 @@ def test_an_error_that_takes_no_notes_passes_all_the_same(make_sync: Maker) -> N
     policy = make_sync()
     if make_sync is MAKERS["retry"]:
         policy = retry(on=LookupError, wait=0, attempts=1)
-    with pytest.raises(FrozenLookupError) as caught:
+    with virtual_time(), pytest.raises(FrozenLookupError) as caught:
         policy(fail)()
     assert caught.value is error
 

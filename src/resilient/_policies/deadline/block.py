@@ -149,7 +149,7 @@ class Deadline(Limit):
         try:
             reset_deadline_here(token)
         except ValueError:  # left in another context: what is still there of it must limit nobody
-            self._at = math.inf
+            self._at, self._token = math.inf, token  # which is the way out there
         else:
             outer = deadline_here()
             if here is not self or (outer is not None and outer._life is not OPEN):
