@@ -15,6 +15,7 @@ import pytest
 import resilient
 from resilient import BreakerState
 from resilient.integrations.invalidation import InProcessInvalidation
+from resilient.testing import virtual_time
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "breaker": resilient.breaker,
