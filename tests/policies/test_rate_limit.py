@@ -29,6 +29,7 @@ from resilient._runtime import clock
 from resilient.events import CallRejected
 from resilient.testing import VirtualTime, fresh, record, virtual_time
 from tests.core.test_rate_limit import ROUNDING, Book
+from tests.issues.clocks import Hand
 from tests.worlds import World, in_threads, world_named
 
 pytestmark = pytest.mark.loop
@@ -941,30 +942,14 @@ def test_calls_that_were_given_ahead_are_counted_by_whoever_looks(exact: World) 
     exact.run(scenario)
 
 
-class Standing:
-    """A clock that somebody moves."""
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-
-    def now(self) -> float:
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
-
-    def wait(self, event: clock.Event, until: float) -> None:
-        raise NotImplementedError
-
-
 @pytest.mark.rule("L5")
 def test_what_was_taken_ahead_by_another_clock_counts_as_of_that_clock() -> None:
-    with clock.install(Standing(1e6)):
+    with clock.install(Hand(1e6)):
         policy = rate_limit(10, burst=20)
         fn = policy(lambda: None)
         for _ in range(11):
             fn()
-        with clock.install(early := Standing(1000.0)):
+        with clock.install(early := Hand(1000.0)):
             fn()
             early.at += 5
             for _ in range(20):  # all of them: the bucket is full again

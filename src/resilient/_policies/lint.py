@@ -1,4 +1,7 @@
-"""Lint: stacks that contradict themselves."""
+"""Lint: stacks that contradict themselves.
+
+One rule after the other, a function each: the file is long as a list is, and no rule knows another.
+"""
 
 from __future__ import annotations
 

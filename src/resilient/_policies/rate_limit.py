@@ -1,4 +1,8 @@
-"""Rate limit: a bound on the calls in any stretch of time."""
+"""Rate limit: a bound on the calls in any stretch of time.
+
+The calls that pass without the lock and those that wait stand in one file, since both spend the
+same tokens, and must agree on when the next one is there.
+"""
 
 from __future__ import annotations
 

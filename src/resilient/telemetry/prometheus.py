@@ -6,6 +6,8 @@ latency) the worst is shown, keyed policies export their totals, and a policy th
 the scrape: so the number of series is bounded by the names in the program. A pipeline has no
 metrics of its own: its policies are there themselves.
 
+It is one table, a few lines for each kind of policy, and so as long as there are kinds.
+
 Needs the extra ``prometheus``.
 """
 

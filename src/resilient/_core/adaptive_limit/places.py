@@ -30,7 +30,9 @@ USUAL: Final = 2.0
 SILENT: Final = 5.0
 """So many times it, and something is wrong if none of those in flight has ended."""
 HURRY: Final = 1 / 4
+"""The part of their patience for which callers wait then."""
 FEW: Final = 8
+"""So many may wait in any case: a burst at a limit that is nearly used up."""
 
 
 class AdaptiveLimitConfig(NamedTuple):
@@ -159,8 +161,8 @@ class AdaptiveLimitCore:
         if ticket.outcome is not Outcome.IGNORED:
             lasted, self._heard_at = ticket.ended_at - ticket.began, now
             self._recent += RECENT * (lasted - self._recent) if self._recent else lasted
-        if ticket.outcome is not Outcome.IGNORED and self._baseline.takes(ticket.began):
-            self._learn(ticket.ended_at - ticket.began, ticket.outcome, now)
+            if self._baseline.takes(ticket.began):
+                self._learn(lasted, ticket.outcome, now)
         self._fill(now)
         after = self.limit
         return None if before == after else (before, after)

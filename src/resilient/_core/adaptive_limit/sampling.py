@@ -37,6 +37,7 @@ CALLS: Final = 10
 FALLS: Final = 0.1
 RISES: Final = 0.02
 VERIFIED: Final = 60.0
+"""Seconds, or the time of `CALLS` calls, for which what was measured needs no other proof."""
 GENTLE: Final = 5.0
 WAITED: Final = 0.8
 """Half of the calls must be quicker than this share, or they did not wait for each other."""
@@ -112,17 +113,9 @@ class Baseline:
     """
 
     __slots__ = (
-        "_before",
-        "_due_at",
-        "_fell",
-        "_floor",
-        "_least",
-        "_measured_from",
-        "_proven",
-        "_seen_at",
-        "cap",
-        "unloaded",
-    )
+        "_before", "_due_at", "_fell", "_floor", "_least", "_measured_from", "_proven", "_seen_at",
+        "cap", "unloaded",
+    )  # fmt: skip
 
     def __init__(self, now: float, least: int) -> None:
         self.unloaded: float | None = None

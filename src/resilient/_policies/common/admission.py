@@ -6,7 +6,7 @@ the lock, and does the rest around it.
 A call ends by `AdmissionPolicy._end`, from wherever it may be, the garbage collector included,
 which may come while this very thread holds the lock. So `_end` only notes what is over, and leaves
 the rest to the holder of the lock, if there is one: whoever gives the lock up looks once more.
-Nothing is left over, and nobody waits.
+Nothing is left over, and nobody waits. Whatever touches the lock is in this file, for that reason.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ They run on every call, so they are flat: a first success is one reading of the 
 deposit, and two increments, without a lock. What follows a failure is flat, too, since in an outage
 it is what all calls do: an object for each call that fails would cost as much as all that is
 decided. How a call gives up is in `RetryState`.
+
+A deadline that stands alone is asked in place: `check_deadline` would be a Python call on each.
 """
 
 from __future__ import annotations

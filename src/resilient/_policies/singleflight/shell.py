@@ -1,4 +1,7 @@
-"""The single-flight policy: who joins whom. How a run runs and a caller waits is in `backends`."""
+"""The single-flight policy: who joins whom. How a run runs and a caller waits is in `backends`.
+
+Joining is one decision in two worlds, loops and threads, which are read side by side here.
+"""
 
 from __future__ import annotations
 
