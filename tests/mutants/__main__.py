@@ -53,10 +53,14 @@ class Mutant:
 
     def stale(self) -> str | None:
         """What is wrong with it, if it can't be made."""
-        times = (ROOT / self.file).read_text().count(self.old)
-        if times == 1:
-            return None
-        return f"is stale: the text to replace occurs {times} times in {self.file}"
+        text = (ROOT / self.file).read_text()
+        if (times := text.count(self.old)) != 1:
+            return f"is stale: the text to replace occurs {times} times in {self.file}"
+        try:
+            compile(text.replace(self.old, self.new), self.file, "exec")
+        except SyntaxError as error:
+            return f"is stale: line {error.lineno} of {self.file} would not be Python"
+        return None
 
     def make(self, source: Path) -> None:
         """Break the rule in the copy of ``src`` that is *source*."""
