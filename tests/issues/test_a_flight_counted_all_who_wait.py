@@ -174,10 +174,10 @@ def test_threads_that_left_a_run_are_kept_by_it_no_more() -> None:
             caller.start()
         while len(time._waiting) < len(callers):
             threading.Event().wait(0.001)
-        assert len(run.events) == len(callers)
+        assert len(run.signals) == len(callers)
         time.advance(1)
         for caller in callers:
             caller.join()
-        assert (len(left), len(run.events)) == (len(callers), 0)
+        assert (len(left), len(run.signals)) == (len(callers), 0)
         over.set()
         leader.join()

@@ -4,6 +4,8 @@
 2. A run leaves the table when it ends, before any waiter resumes (S2), when it is
    forgotten (S5), or when its last waiter leaves: then it must be cancelled, and
    nobody can join it any more (S3). Only its own entry is ever removed.
+   Whoever ends a run sets ``done`` first, which is one step: then its key is free, whatever
+   becomes of the rest. Other threads may `forget` meanwhile.
 3. Code that is part of a run must not wait for that run, nor for one that waits for it (S7).
 4. A run's time limit is the latest of its waiters'; it never shrinks (S4).
 
@@ -15,16 +17,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 
 class Execution:
     """One execution that several callers may share."""
 
-    __slots__ = ("awaits", "key", "until", "waiting")
+    __slots__ = ("awaits", "done", "key", "until", "waiting")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
+        self.done = False  # it is over: nobody may join
         self.awaits: set[Execution] = set()  # the runs that its own code waits for
         self.waiting = 0
         self.until = -math.inf  # the latest limit of its waiters
@@ -59,11 +63,12 @@ class FlightTable(Generic[R]):
 
     def find(self, key: Hashable) -> R | None:
         """The run that a caller with *key* would join."""
-        return self._runs.get(key)
+        run = self._runs.get(key)
+        return None if run is None or run.done else run
 
     def begin(self, run: R) -> None:
         """Let *run* be the one for its key; there must be none."""
-        assert run.key not in self._runs
+        assert self.find(run.key) is None
         self._runs[run.key] = run
         self.flying.add(run)
 
@@ -83,8 +88,9 @@ class FlightTable(Generic[R]):
 
     def end(self, run: R) -> None:
         """The run is over: its key is free. Call it before any waiter is woken."""
-        self._drop(run)
+        run.done = True
         self.flying.discard(run)
+        self._drop(run)
 
     def forget(self, key: Hashable) -> None:
         """Let later callers start anew; those who wait are served all the same."""
@@ -95,5 +101,6 @@ class FlightTable(Generic[R]):
         self._runs.clear()
 
     def _drop(self, run: R) -> None:
-        if self._runs.get(run.key) is run:
-            del self._runs[run.key]
+        with suppress(Exception):  # a key that refuses to be compared is nothing of the callers'
+            if self._runs.get(run.key) is run:
+                self._runs.pop(run.key, None)  # it may have been forgotten just now

@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 import math
 import sys
-import threading
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Hashable
@@ -29,6 +28,7 @@ from resilient._policies.deadline.block import (
     set_deadline_here,
 )
 from resilient._runtime import clock, loops
+from resilient._runtime.signal import Signal
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,12 +43,11 @@ running: ContextVar[tuple[Execution, ...]] = ContextVar("resilient.flights", def
 class SharedExecution(Execution):
     """A run with its outcome, and the limit that its function sees."""
 
-    __slots__ = ("_read", "done", "error", "error_context", "limit", "result", "trace")
+    __slots__ = ("_read", "error", "error_context", "limit", "result", "trace")
 
     def __init__(self, key: Hashable, read: Callable[[], float]) -> None:
         super().__init__(key)
         self._read = read  # the clock that its limit goes by
-        self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
         self.trace: TracebackType | None = None
@@ -85,16 +84,11 @@ class SharedExecution(Execution):
             and (limit._life is FIRED or limit._left() <= 0)
         )
 
-    def succeed(self, result: Any) -> None:
-        """Keep the result."""
-        self.result, self.done = result, True
-
-    def fail(self, error: BaseException, handled: BaseException | None) -> None:
-        """Keep the error. What its first caller was *handling* is no part of it."""
+    def keep_context(self, error: BaseException, handled: BaseException | None) -> None:
+        """Keep the context of *error*. What its first caller was *handling* is no part of it."""
         if isinstance(error, Exception):
             forget(error, handled)
-        self.error, self.trace, self.error_context = error, error.__traceback__, context_of(error)
-        self.done = True
+        self.error_context = context_of(error)
 
     @property
     def interrupted(self) -> bool:
@@ -181,6 +175,9 @@ class AsyncExecution(SharedExecution, abc.ABC):
 
         A *primed* one was brought to its first line before the task takes it over: so also a
         cancellation before the task's first step finds it inside the ``try``.
+
+        The outcome, and that it is done, are kept without a call, in which an interrupt might
+        come. And whatever goes wrong in the end of the run, those who wait go on.
         """
         handled = None
         try:
@@ -188,19 +185,26 @@ class AsyncExecution(SharedExecution, abc.ABC):
                 await _pause()
             handled = sys.exception()  # an eager task begins inside its first caller
             if self.until == math.inf or (limit := self.open_limit(self.name, bare=False)) is None:
-                self.succeed(await self._fn(*self._args, **self._kwargs))
+                self.result = await self._fn(*self._args, **self._kwargs)
             else:
                 with limit:
                     limit._move(self.until)
-                    result = await self._fn(*self._args, **self._kwargs)
-                self.succeed(result)
+                    self.result = await self._fn(*self._args, **self._kwargs)
         except BaseException as error:
-            self.fail(error, handled)
+            self.error, self.trace = error, error.__traceback__
+            self.keep_context(error, handled)
             if self.must_raise(error):
                 raise
         finally:
-            self._end(self)  # the key is free before anybody resumes
-            self.wake()
+            self.done = True
+            try:
+                self._end(self)  # the key is free before anybody resumes
+            finally:
+                try:
+                    self.wake()
+                except BaseException:
+                    self.wake()
+                    raise
             del self, handled
 
     def must_raise(self, error: BaseException) -> bool:
@@ -396,11 +400,16 @@ def trio_table(owner: object, new: Callable[[LoopTable], None]) -> LoopTable:
 class ThreadExecution(SharedExecution):
     """A run in the first caller's thread."""
 
-    __slots__ = ("events",)
+    __slots__ = ("signals",)
 
     def __init__(self, key: Hashable) -> None:
         super().__init__(key, clock.now)
-        self.events: dict[threading.Event, None] = {}  # of those who wait, in the order of arrival
+        self.signals: dict[Signal, None] = {}  # of those who wait, in the order of arrival
+
+    def wake(self) -> None:
+        """Let everybody who waits go on."""
+        for signal in tuple(self.signals):
+            signal.set()
 
     def run(self, name: str, fn: Callable[[], Any]) -> Any:
         """Run *fn* here, in a copy of the context and with the run's own deadline."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 import sys
-import threading
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
@@ -51,6 +50,7 @@ from resilient._runtime.keying import (
     user_key,
 )
 from resilient._runtime.registry import Registry
+from resilient._runtime.signal import Signal
 from resilient.errors import Rejected
 
 if TYPE_CHECKING:
@@ -258,19 +258,19 @@ class SingleFlight(PolicyBase):
     def _fly_sync(self, key: Hashable, fn: Callable[[], Any]) -> Any:
         """Join the run for *key*, or begin one of *fn*."""
         limit = None if deadline_here() is None else check_deadline(self.name, clock.now())
-        run, event = self._lead_or_join(key, limit)
+        run, signal = self._lead_or_join(key, limit)
         next(self._calls.increment)
         try:
-            while event is not None:
+            while signal is not None:
                 if notify.listening:
                     self._tell_joined(key)
-                self._wait(run, event, limit)
+                self._wait(run, signal, limit)
                 if not run.done:
                     assert limit is not None
                     raise limit._exceeded(self.name, started=True)
                 if not run.interrupted:
                     return self._handed(run.outcome(), first=False)
-                run, event = self._lead_or_join(key, limit)
+                run, signal = self._lead_or_join(key, limit)
             with Waiting(run, limit):
                 return self._lead(run, fn)
         finally:
@@ -278,8 +278,8 @@ class SingleFlight(PolicyBase):
 
     def _lead_or_join(
         self, key: Hashable, limit: Deadline | None
-    ) -> tuple[ThreadExecution, threading.Event | None]:
-        """Begin a run, or wait for the one that is there: then with an event that its end sets."""
+    ) -> tuple[ThreadExecution, Signal | None]:
+        """Begin a run, or wait for the one that is there: then with a signal that its end gives."""
         until = math.inf if limit is None else limit._at_by(clock.now)
         with self._lock:
             run = self._threads.find(key)
@@ -292,31 +292,38 @@ class SingleFlight(PolicyBase):
             if not on_loop():
                 self._threads.join(run, until)
                 run.extend()
-                run.events[event := threading.Event()] = None
-                return run, event
+                run.signals[signal := Signal()] = None
+                return run, signal
         raise self._would_block(key)
 
     def _lead(self, run: ThreadExecution, fn: Callable[[], Any]) -> Any:
         next(self._runs.increment)
         handled = sys.exception()
         try:
-            result = not_awaitable(fn, run.run(self._name or self.kind, fn))
-            run.succeed(result)
+            run.result = not_awaitable(fn, run.run(self._name or self.kind, fn))
         except BaseException as error:
-            run.fail(error, handled)
+            run.error, run.trace = error, error.__traceback__
+            run.keep_context(error, handled)
             raise
         finally:
-            with self._lock:
-                self._threads.end(run)
-            for event in tuple(run.events):
-                event.set()
+            run.done = True
+            try:
+                with self._lock:
+                    self._threads.end(run)
+            finally:
+                try:
+                    run.wake()
+                except BaseException:
+                    run.wake()
+                    raise
+            result = run.result
             del run, handled
         try:
             return result
         finally:
             del result  # perhaps a stale one, which has its error
 
-    def _wait(self, run: ThreadExecution, event: threading.Event, limit: Deadline | None) -> None:
+    def _wait(self, run: ThreadExecution, signal: Signal, limit: Deadline | None) -> None:
         """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile."""
         try:
             with Waiting(run, limit):
@@ -324,13 +331,13 @@ class SingleFlight(PolicyBase):
                     until = math.inf if limit is None else limit._at_by(clock.now)
                     if clock.now() >= until:
                         break
-                    clock.wait(event, until)
+                    clock.wait(signal, until)
         finally:
             if not run.interrupted:  # else this caller tries anew
                 next(self._joined.increment)
             if not run.done:
                 with self._lock:
-                    run.events.pop(event, None)
+                    run.signals.pop(signal, None)
                     self._threads.leave(run)
 
     # Words.
