@@ -197,8 +197,8 @@ def test_forget_all_forgets_every_key_and_ends_no_run() -> None:
 @pytest.mark.rule("S7")
 def test_a_run_depends_on_itself_and_on_all_that_it_waits_for_however_far_down() -> None:
     first, second, third = Execution("a"), Execution("b"), Execution("c")
-    first.awaits.add(second)
-    second.awaits.add(third)
+    first.awaits.append(second)
+    second.awaits.append(third)
     assert [first.depends_on([run]) for run in (first, second, third)] == [True, True, True]
     assert [third.depends_on([run]) for run in (first, second, third)] == [False, False, True]
     assert first.depends_on([Execution("d"), third])
@@ -214,7 +214,7 @@ def test_a_run_depends_on_what_can_be_reached_also_in_a_circle(edges: set[tuple[
     for middle in range(5):
         reach |= {(a, d) for a, b in reach for c, d in reach if b == middle == c}
     for one, other in edges:
-        runs[one].awaits.add(runs[other])
+        runs[one].awaits.append(runs[other])
     for one in range(5):
         for other in range(5):
             assert runs[one].depends_on([runs[other]]) is ((one, other) in reach)

@@ -29,7 +29,7 @@ class Execution:
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.done = False  # it is over: nobody may join
-        self.awaits: set[Execution] = set()  # the runs that its own code waits for
+        self.awaits: list[Execution] = []  # those that its own code waits for, once for each wait
         self.waiting = 0
         self.until = -math.inf  # the latest limit of its waiters
 

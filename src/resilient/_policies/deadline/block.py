@@ -140,8 +140,8 @@ class Deadline(Limit):
         trace: TracebackType | None,
     ) -> bool | None:
         fired = self._life is FIRED
+        self._ended_at = self._read()  # first: other threads may ask when it ended
         self._life, self._listeners = ENDED, None  # nobody moves it any more
-        self._ended_at = self._read()
         # Whoever inherited this one keeps neither the task nor, by the token, its context.
         task, self._task = self._task, None
         here, token = deadline_here(), self._token

@@ -14,7 +14,7 @@ import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Hashable
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from resilient._core.chaining import context_of, forget, set_context
 from resilient._core.deadline import ALIVE
@@ -28,6 +28,8 @@ from resilient._policies.deadline.block import (
     set_deadline_here,
 )
 from resilient._runtime import clock, loops
+from resilient._runtime.keying import user_key
+from resilient._runtime.locks import new_lock
 from resilient._runtime.signal import Signal
 
 if TYPE_CHECKING:
@@ -38,6 +40,29 @@ if TYPE_CHECKING:
 
 running: ContextVar[tuple[Execution, ...]] = ContextVar("resilient.flights", default=())
 """The runs that this code is part of: it must not wait for them."""
+
+
+_noting: Final = new_lock(inner=True)
+"""Held while a wait is found to be possible and noted, in one step: else two might find so."""
+
+
+def note_wait(policy: str, run: Execution) -> None:
+    """Note that the run that this code is part of, if any, waits for *run*, until `Waiting` ends.
+
+    Raises:
+        RuntimeError: they would wait for each other.
+    """
+    if within := running.get():
+        with _noting:
+            if not run.depends_on(within):
+                within[-1].awaits.append(run)
+                return
+        whose, why = "the", "whose run waits for it: both would wait"
+        if run in within:
+            whose, why = "its own", "and would wait for itself"
+        raise RuntimeError(
+            f"{policy}: a run asks for {whose} key {user_key(run.key)!r}, {why} for ever"
+        )
 
 
 class SharedExecution(Execution):
@@ -109,9 +134,7 @@ class SharedExecution(Execution):
 
 
 class Waiting:
-    """A caller waits inside the block. Its limit counts for the run; and a run that the caller is
-    part of waits for this one.
-    """
+    """A caller waits inside the block, which `note_wait` allowed. Its limit counts for the run."""
 
     __slots__ = ("_limit", "_run", "_within")
 
@@ -120,14 +143,12 @@ class Waiting:
         self._within = running.get()[-1:]
 
     def __enter__(self) -> None:
-        for run in self._within:
-            run.awaits.add(self._run)
         if self._limit is not None:
             self._limit._subscribe(self)
 
     def __exit__(self, *_: object) -> None:
         for run in self._within:
-            run.awaits.discard(self._run)
+            run.awaits.remove(self._run)
         if self._limit is not None:
             self._limit._unsubscribe(self)
 

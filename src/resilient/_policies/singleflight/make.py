@@ -35,7 +35,7 @@ def singleflight(
 
     Raises:
         TypeError: from a call: its key can't be hashed.
-        RuntimeError: from a call: a run asks for its own key.
+        RuntimeError: from a call: a run asks for its own key, or for that of one that waits for it.
 
     Source:
         ``golang.org/x/sync/singleflight``; that a waiter leaves alone is after

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
 from resilient._core.counter import Counter
 from resilient._core.functions import is_coroutine_function
-from resilient._core.singleflight import Execution, FlightTable
+from resilient._core.singleflight import FlightTable
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.common.shared import set_once
 from resilient._policies.common.waiting import on_loop
@@ -30,6 +30,7 @@ from resilient._policies.singleflight.backends import (
     Waiting,
     asyncio_table,
     is_of,
+    note_wait,
     running,
     trio_table,
 )
@@ -197,12 +198,13 @@ class SingleFlight(PolicyBase):
         within = running.get()
         run = table.find(key)
         if run is not None:
-            run = self._join(table, run, until, within)
+            run = self._join(table, run, until)
         if first := run is None:
             next(self._runs.increment)
             run = new_run(key, read, self.name, fn, args, kwargs, table.end)
             table.begin(run)
             table.join(run, until)
+            note_wait(self.name, run)
             run.start()
         next(self._calls.increment)
         waiter: Any = run.waiter()
@@ -239,13 +241,11 @@ class SingleFlight(PolicyBase):
                 with Deadline(math.inf, self.name, None):  # an inherited limit interrupts nothing
                     await waiter
 
-    def _join(
-        self, table: LoopTable, run: AsyncExecution, until: float, within: tuple[Execution, ...]
-    ) -> AsyncExecution | None:
-        _refuse_own(self.name, run, within)
+    def _join(self, table: LoopTable, run: AsyncExecution, until: float) -> AsyncExecution | None:
         if run.doomed:
             table.forget(run.key)
             return None
+        note_wait(self.name, run)
         table.join(run, until)
         run.extend()
         next(self._joined.increment)
@@ -287,9 +287,10 @@ class SingleFlight(PolicyBase):
                 run = ThreadExecution(key)
                 self._threads.begin(run)
                 self._threads.join(run, until)
+                note_wait(self.name, run)
                 return run, None
-            _refuse_own(self.name, run, running.get())
             if not on_loop():
+                note_wait(self.name, run)
                 self._threads.join(run, until)
                 run.extend()
                 run.signals[signal := Signal()] = None
@@ -355,11 +356,3 @@ class SingleFlight(PolicyBase):
     def _tell_joined(self, key: Hashable) -> None:
         self._emit("FlightJoined", key=user_key(key))
         self._outbox.deliver()
-
-
-def _refuse_own(name: str, run: Execution, within: tuple[Execution, ...]) -> None:
-    if within and run.depends_on(within):
-        raise RuntimeError(
-            f"{name}: a run asks for its own key {user_key(run.key)!r}, and would wait for itself "
-            "for ever"
-        )
