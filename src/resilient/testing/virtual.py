@@ -38,10 +38,11 @@ class VirtualTime:
         self._trio: MockClock | None = None
         self._changing = threading.Lock()
         self._waiting: dict[clock.Event, float] = {}
+        self._ended_at: float | None = None  # by the clock that is back then
 
     def now(self) -> float:
         """Seconds since it began."""
-        return self.reading() - self._start
+        return self._present() - self._start
 
     def advance(self, seconds: Seconds) -> None:
         """Let time pass at once: for plain code, where nothing sleeps.
@@ -97,18 +98,34 @@ class VirtualTime:
     # Inside: the seam's `Clock` is `_Seam` below.
 
     def reading(self) -> float:
-        """What the policies read."""
+        """What the policies read; a deadline may do so when time is real again: it goes on then."""
+        ended_at = self._ended_at
+        return self._present() + (0.0 if ended_at is None else clock.now() - ended_at)
+
+    def _present(self) -> float:
         mock = self._trio
         return self._passed_at if mock is None else mock.current_time()
 
     def wait(self, event: clock.Event, until: float) -> None:
-        """Wait in a plain thread until *event* is set, or somebody lets the time pass."""
+        """Wait in a plain thread until *event* is set, or somebody lets the time pass; or until
+        time is real again, by which the thread then goes on.
+        """
         with self._changing:
+            if self._ended_at is not None:
+                return
             self._waiting[event] = until
         if self.reading() < until:
             event.wait()
         with self._changing:
             self._waiting.pop(event, None)
+
+    def end(self) -> None:
+        """Time is real again: nobody waits by this one any more."""
+        with self._changing:
+            self._ended_at = clock.now()
+            waiting = tuple(self._waiting)
+        for event in waiting:
+            event.set()
 
     def _wake(self) -> None:
         now = self.reading()
@@ -236,6 +253,7 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
         with ExitStack() as stack:
             if fresh:
                 stack.callback(reset_all)  # at last, by the clock that is back
+            stack.callback(time.end)  # after the clock
             stack.enter_context(clock.install(_Seam(time), forgotten=fresh))
             if fresh:
                 reset_all()

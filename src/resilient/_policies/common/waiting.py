@@ -125,13 +125,15 @@ class TrioSleeper(AsyncSleeper):
 class ThreadSleeper(Sleeper):
     """A plain thread."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_woken")
 
     def __init__(self, priority: float = 0.0) -> None:
         super().__init__(priority)
         self._event = Signal()
+        self._woken = False
 
     def wake(self) -> None:
+        self._woken = True
         self._event.set()
 
     def wait(self, seconds: float, limit: Deadline | None, policy: str) -> bool:
@@ -140,12 +142,20 @@ class ThreadSleeper(Sleeper):
         Raises:
             DeadlineExceeded: *limit* was over first; *policy* reports it.
         """
-        until = clock.now() + seconds
-        while not self._event.is_set():
+        seen = clock.now()
+        until = seen + seconds
+        while not self._woken:
             at = until if limit is None else min(until, limit._at_by(clock.now))
-            if clock.now() >= at:
+            if (now := clock.now()) >= at:
                 break
-            clock.wait(self._event, at)
+            if now < seen:  # what passed on a virtual clock is forgotten
+                until -= seen - now
+                at = min(at, until)
+            seen = now
+            self._event.clear()  # it is set as well where the clock changes, or its time is over
+            if not self._woken:
+                clock.wait(self._event, at)
+        self._woken = False
         if not self.given and limit is not None and limit._left() <= 0:
             raise limit._exceeded(policy, started=False)
         self._event.clear()

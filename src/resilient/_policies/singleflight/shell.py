@@ -333,6 +333,8 @@ class SingleFlight(PolicyBase):
                     if clock.now() >= until:
                         break
                     clock.wait(signal, until)
+                    if not run.done:  # the clock has changed, or the limit was moved
+                        signal.clear()
         finally:
             if not run.interrupted:  # else this caller tries anew
                 next(self._joined.increment)
