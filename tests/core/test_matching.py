@@ -276,3 +276,20 @@ def test_the_very_types_that_are_sure_are_judged_at_once_and_as_ever() -> None:
     assert judge(ValueError).certain_failures == (), (
         "by default its caller knows something of every type"
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "share"),
+    [
+        (ConnectionError, OSError, True),
+        (OSError, ConnectionError, True),
+        ((KeyError, OSError), (ValueError, ConnectionError), True),
+        (KeyError, (ValueError, OSError), False),
+        (lambda error: True, ValueError, True),
+        (ValueError, lambda error: True, True),
+    ],
+)
+def test_two_specifications_share_an_error_unless_their_types_are_unrelated(
+    one: object, other: object, share: bool
+) -> None:
+    assert judge(one).may_share(judge(other)) is share

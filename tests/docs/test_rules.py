@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.matrix import REASONS
+from tests.mutants.__main__ import read as read_mutants
 from tests.rules import PAGE, RULES, tables
 
 ROOT = Path(__file__).parent.parent.parent
@@ -99,6 +100,10 @@ def test_every_rule_that_is_cited_is_on_the_page() -> None:
 def test_every_rule_of_the_page_has_a_test() -> None:
     tested = set[str]().union(*map(marked_in, ROOT.glob("tests/**/test_*.py")))
     assert not set(RULES) - tested
+
+
+def test_every_mutant_can_be_made() -> None:
+    assert [(one.test, fault) for one in read_mutants() if (fault := one.stale())] == []
 
 
 def test_the_codes_are_unique_and_in_order_in_their_table() -> None:

@@ -27,8 +27,10 @@ from resilient import (
     lint,
     pipeline,
     protect,
+    rate_limit,
     retry,
     singleflight,
+    throttle,
     timeout,
 )
 
@@ -79,7 +81,7 @@ PAIRS = [
     Pair(
         "retry-outside-hedge",
         lambda: pipeline(retry("prices", on=ON, budget=None), hedge("p95", budget=None)),
-        lambda: pipeline(hedge("p95"), retry("prices", on=ON)),
+        lambda: pipeline(retry("prices", on=ON, attempts=1), hedge("p95")),
         "different budgets",
         ("retry 'prices'", "hedge"),
     ),
@@ -134,8 +136,8 @@ PAIRS = [
     ),
     Pair(
         "retry-around-retry",
-        lambda: pipeline(retry("client", on=ON), breaker(), retry("driver", on=ON, attempts=2)),
-        lambda: pipeline(breaker(), retry("driver", on=ON, attempts=2)),
+        lambda: pipeline(retry("client", on=ON), retry("driver", on=ON, attempts=2)),
+        lambda: retry("driver", on=ON, attempts=2),
         "up to 6 times",
         ("retry 'client'", "retry 'driver'"),
     ),
@@ -163,7 +165,7 @@ PAIRS = [
     Pair(
         "breaker-inside-patient-retry",
         lambda: pipeline(retry(on=ON, wait=dt.timedelta(seconds=2)), breaker(cooldown=3)),
-        lambda: pipeline(breaker(cooldown=3), retry(on=ON, wait=dt.timedelta(seconds=2))),
+        lambda: pipeline(retry(on=ON, wait=dt.timedelta(seconds=1)), breaker(cooldown=3)),
         "may wait for 4 s",
         ("retry", "breaker"),
     ),
@@ -175,11 +177,25 @@ PAIRS = [
         ("retry", "breaker"),
     ),
     Pair(
-        "cache-inside-breaker",
-        lambda: pipeline(breaker("prices"), cache(60)),
-        lambda: pipeline(cache(60), breaker("prices")),
-        "refuses what the cache has",
-        ("breaker 'prices'", "cache"),
+        "slow-never-reached",
+        lambda: pipeline(breaker("prices", slow=0.3), timeout(0.3)),
+        lambda: pipeline(breaker("prices", slow=0.2), timeout(0.3)),
+        "slow after 0.3 s, and is cut after 0.3 s",
+        ("breaker 'prices'",),
+    ),
+    Pair(
+        "slow-never-reached",
+        lambda: breaker(slow=1.0)(timeout(0.5)(asynchronous)),
+        lambda: pipeline(timeout(0.5), breaker(slow=1.0)),
+        "`slow` below 0.5 s",
+        ("breaker 'asynchronous'",),
+    ),
+    Pair(
+        "slow-never-reached",
+        lambda: protect("prices", on=ON, timeout=0.5, breaker=breaker("prices", slow=1.0)),
+        lambda: protect("prices", on=ON, timeout=1.5, breaker=breaker("prices", slow=1.0)),
+        "or a longer timeout",
+        ("breaker 'prices'",),
     ),
     Pair(
         "timeout-longer-than-enclosing",
@@ -210,6 +226,70 @@ PAIRS = [
         ("timeout 'sync'",),
     ),
 ]
+
+
+ORDERS = [
+    ("fallback-inside-retry", lambda: retry(on=ON), lambda: fallback(default=1)),
+    ("fallback-inside-cache", lambda: cache(60), lambda: fallback(default=1)),
+    ("fallback-inside-breaker", breaker, lambda: fallback(default=1)),
+    ("fallback-inside-breaker", throttle, lambda: fallback(default=1)),
+    ("cache-inside-retry", lambda: retry(on=ON), lambda: cache(60)),
+    ("cache-inside-breaker", breaker, lambda: cache(60)),
+    ("cache-inside-adaptive-limit", adaptive_limit, lambda: cache(60)),
+    ("singleflight-inside-retry", lambda: retry(on=ON), singleflight),
+    ("breaker-outside-retry", breaker, lambda: retry(on=ON, wait=0.1)),
+    ("limit-outside-retry", lambda: bulkhead(3), lambda: retry(on=ON)),
+    ("limit-outside-retry", lambda: rate_limit(3), lambda: retry(on=ON)),
+    ("limit-outside-retry", adaptive_limit, lambda: retry(on=ON)),
+    ("limit-outside-retry", throttle, lambda: retry(on=ON)),
+    ("hedge-outside-retry", lambda: hedge("p95", budget=None), lambda: retry(on=ON, attempts=2)),
+    ("timeout-outside-retry", lambda: timeout(1), lambda: retry(on=ON)),
+]
+
+
+@pytest.mark.parametrize(("rule", "outer", "inner"), ORDERS)
+def test_an_order_that_the_pages_call_wrong_is_found(
+    rule: str, outer: Callable[[], Policy], inner: Callable[[], Policy]
+) -> None:
+    one, other = outer(), inner()
+    (found,) = lint(pipeline(one, other))
+    assert found.rule == rule
+    assert found.policies == (one.kind, other.kind)
+    expected = "a timeout inside the retry" if one.kind == "timeout" else f"outside the {one.kind}"
+    assert expected in found.write
+    assert rule not in rules(lint(pipeline(other, one)))
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        lambda: pipeline(breaker(), retry(on=ON, attempts=1)),
+        lambda: pipeline(retry(on=ON, attempts=1), cache(60)),
+        lambda: pipeline(timeout(1), retry(on=ON), timeout(0.3)),
+        lambda: pipeline(retry(on=ON), fallback(default=None, on=KeyError)),
+        lambda: pipeline(breaker(on=ON), fallback(default=None, on=KeyError)),
+        lambda: breaker(slow=1.0)(retry(on=ON, attempts=1)(timeout(2.0)(asynchronous))),
+    ],
+)
+def test_the_same_order_is_right_where_its_reason_does_not_hold(
+    stack: Callable[[], Any],
+) -> None:
+    assert lint(stack()) == []
+
+
+def test_what_a_predicate_or_a_strategy_repeats_may_be_what_the_fallback_takes() -> None:
+    for on in (lambda error: True, tenacity.retry_if_exception_type(ON)):
+        found = lint(pipeline(retry(on=on), fallback(default=None, on=KeyError)))
+        assert rules(found) == ["fallback-inside-retry"]
+
+
+def test_nothing_cuts_a_sync_function_or_several_attempts_before_they_are_slow() -> None:
+    found = lint(breaker(slow=1.0)(timeout(0.5)(sync)))
+    assert rules(found) == ["timeout-on-sync"]
+    found = lint(pipeline(breaker(slow=1.0), retry(on=ON), timeout(0.5)))
+    assert rules(found) == ["breaker-outside-retry"]
+    found = lint(pipeline(breaker(slow=1.0), retry(on=ON, within=1.0), timeout(0.1)))
+    assert rules(found) == ["breaker-outside-retry", "slow-never-reached"]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.rule)
@@ -260,8 +340,13 @@ def test_a_protection_is_one_part_of_a_larger_stack() -> None:
 def test_two_protections_are_two() -> None:
     inner = protect("inner", on=ON, timeout=0.3, hedge=hedge("p95"))
     found = lint(pipeline(protect("outer", on=ON, timeout=1.0), inner))
-    assert rules(found) == ["retry-outside-hedge", "retry-around-retry"]
-    assert found[0].policies == ("retry 'outer'", "hedge 'inner'")
+    assert rules(found) == [
+        "breaker-outside-retry",
+        "limit-outside-retry",
+        "retry-outside-hedge",
+        "retry-around-retry",
+    ]
+    assert found[2].policies == ("retry 'outer'", "hedge 'inner'")
 
 
 def test_decorators_are_read_like_a_pipeline() -> None:
@@ -349,8 +434,10 @@ def test_a_stack_may_contradict_itself_in_many_ways() -> None:
         timeout(0.2, name="all"), breaker("prices"), retry("again", on=ON), cache(60), timeout(0.1)
     )
     assert rules(lint(stack(sync))) == [
-        "attempts-exceed-deadline",
+        "cache-inside-retry",
         "cache-inside-breaker",
+        "breaker-outside-retry",
+        "attempts-exceed-deadline",
         "timeout-on-sync",
         "timeout-on-sync",
     ]

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Callable, Iterator
 
 from resilient._core.checks import check_sync, refuse, refuse_type
@@ -49,6 +50,13 @@ class Matcher:
     def leaf(self, error: BaseException) -> bool:
         """Whether it matches *error*, which is no group."""
         return isinstance(error, self.types) or any(_ask(ask, error) for ask in self.predicates)
+
+    def may_share(self, other: Matcher) -> bool:
+        """Whether an error may match both: types that are unrelated share none."""
+        if self.predicates or other.predicates:
+            return True
+        pairs = itertools.product(self.types, other.types)
+        return any(issubclass(one, two) or issubclass(two, one) for one, two in pairs)
 
     def group(self, error: BaseException) -> bool:
         """Whether it names the very type of the group *error*."""
@@ -109,6 +117,10 @@ class Judge:
             return Verdict.IGNORED
         named = self._on.group(error)
         return Verdict.FAILURE if named or Verdict.FAILURE in verdicts else Verdict.SUCCESS
+
+    def may_share(self, other: Judge) -> bool:
+        """Whether an error may be a failure for both."""
+        return self._on.may_share(other._on)
 
     def result(self, unwanted: Callable[[object], object], result: object) -> Verdict:
         """The verdict on a call that returned *result*."""
