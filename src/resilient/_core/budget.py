@@ -21,9 +21,8 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from dataclasses import dataclass
 from itertools import repeat
-from typing import Final
+from typing import Final, NamedTuple
 
 from resilient._core.counter import Counter
 from resilient._core.window import SHARE
@@ -40,8 +39,7 @@ LATE: Final = object()
 MOST_TOKENS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetConfig:
+class BudgetConfig(NamedTuple):
     """``ratio`` a call, ``per_second * ttl`` in reserve, and how long deposits live."""
 
     ratio: float

@@ -41,8 +41,7 @@ COUNTING: Final = (S.CLOSED, S.METRICS_ONLY)
 REJECTING: Final = (S.OPEN, S.HALF_OPEN, S.FORCED_OPEN)
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerConfig:
+class BreakerConfig(NamedTuple):
     """The settings of a breaker; its factory checks the ranges."""
 
     consecutive_failures: int | None
@@ -57,24 +56,23 @@ class BreakerConfig:
     probe_lease: float
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
+class Why(NamedTuple):
     """What made a breaker move: `watch` is one word, the rest are its figures."""
 
     watch: str
-    count: int
+    bad: int
     calls: int
 
     def __str__(self) -> str:
         match self.watch:
             case "consecutive_failures":
-                return f"{self.count} failure{'s' * (self.count > 1)} in a row"
+                return f"{self.bad} failure{'s' * (self.bad > 1)} in a row"
             case "probes":
-                return f"{self.count} of {self.calls} probes failed"
+                return f"{self.bad} of {self.calls} probes failed"
             case "slow_probes":
-                return f"{self.count} of {self.calls} probes were slow"
+                return f"{self.bad} of {self.calls} probes were slow"
             case "failure_rate" | "slow_rate":
-                rate = f"{self.count / self.calls:.0%} of {self.calls} calls"
+                rate = f"{self.bad / self.calls:.0%} of {self.calls} calls"
                 return f"{self.watch.replace('_', ' ')} {rate}"
             case _:
                 return self.watch.replace("_", " ")
