@@ -34,6 +34,7 @@ from resilient import (
     timeout,
 )
 from resilient.integrations.invalidation import InProcessInvalidation
+from tests.kinds import MAKERS
 
 WITHOUT = {
     "breaker": r"write @breaker\(\), with parentheses",
@@ -161,31 +162,19 @@ def test_functions_that_do_not_tell_their_parameters_are_taken() -> None:
     retry(on=OSError, wait=wait)
 
 
-MAKERS: dict[str, Callable[[], Any]] = {
-    "breaker": breaker,
+MORE: dict[str, Callable[[], Any]] = {
+    **MAKERS,
     "a breaker's key": lambda: breaker(key="id").of(1),
-    "bulkhead": lambda: bulkhead(1),
-    "rate_limit": lambda: rate_limit(1),
-    "adaptive_limit": adaptive_limit,
-    "throttle": throttle,
-    "retry": lambda: retry(on=OSError),
-    "timeout": lambda: timeout(1),
-    "singleflight": singleflight,
-    "hedge": lambda: hedge(1),
-    "fallback": lambda: fallback(default=None),
-    "cache": lambda: cache(1),
-    "pipeline": lambda: pipeline(retry(on=OSError), breaker()),
-    "protect": lambda: protect(on=OSError, timeout=1),
 }
 
 
 @pytest.mark.rule("F17")
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", MORE)
 def test_a_coroutine_in_place_of_a_function_is_closed_and_refused(kind: str) -> None:
     async def price() -> float:
         return 1.0
 
-    policy = MAKERS[kind]()
+    policy = MORE[kind]()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         refusing: tuple[Callable[[Any], object], ...] = (policy, policy.call, carry)
@@ -209,9 +198,9 @@ def test_a_future_in_place_of_a_function_is_left_alone_and_refused() -> None:
 
 
 @pytest.mark.rule("F17")
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", MORE)
 def test_a_class_or_a_property_is_not_decorated(kind: str) -> None:
-    policy = MAKERS[kind]()
+    policy = MORE[kind]()
 
     class Client: ...
 
@@ -225,9 +214,9 @@ def test_a_class_or_a_property_is_not_decorated(kind: str) -> None:
 
 
 @pytest.mark.rule("F17")
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", MORE)
 def test_a_policy_has_no_attributes_to_assign(kind: str) -> None:
-    policy = MAKERS[kind]()
+    policy = MORE[kind]()
     shown = dir(policy)
     for name in ("consecutive_failures", "name", "kind", "call", "limit", "policies"):
         before = getattr(policy, name, None)

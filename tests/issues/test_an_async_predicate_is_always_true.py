@@ -25,6 +25,7 @@ from resilient import (
     singleflight,
     throttle,
 )
+from tests.kinds import KEYED
 
 
 async def later(*_: object) -> bool:
@@ -211,12 +212,8 @@ def test_a_cache_that_can_not_know_at_once_asks_the_function(
     assert "answers at once" in (caplog.records[0].exc_text or "")
 
 
-KEYED: dict[str, Callable[[Any], Any]] = {
-    "breaker": lambda key: breaker(key=key),
-    "bulkhead": lambda key: bulkhead(1, key=key),
-    "rate_limit": lambda key: rate_limit(1, key=key),
-    "adaptive_limit": lambda key: adaptive_limit(key=key),
-    "throttle": lambda key: throttle(key=key),
+MORE: dict[str, Callable[[Any], Any]] = {
+    **KEYED,
     "retry": lambda key: retry(on=OSError, key=key),
     "singleflight": lambda key: singleflight(key=key),
     "cache": lambda key: cache(1, key=key),
@@ -226,9 +223,9 @@ KEYED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.rule("F10", "F12")
 @SLY
-@pytest.mark.parametrize("kind", KEYED)
+@pytest.mark.parametrize("kind", MORE)
 def test_a_key_that_comes_later_is_no_key(kind: str, sly: Any) -> None:
-    policy = KEYED[kind](sly)
+    policy = MORE[kind](sly)
     with pytest.raises(TypeError, match="answers at once"):
         policy.call(abs, -1)
 

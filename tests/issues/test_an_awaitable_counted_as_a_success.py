@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from resilient import breaker, cache, fallback, retry
-from tests.policies.test_every_policy import ASYNC_ONLY, MAKERS
+from tests.kinds import ASYNC_ONLY, MAKERS
 
 KINDS = [kind for kind in MAKERS if kind not in ASYNC_ONLY]
 

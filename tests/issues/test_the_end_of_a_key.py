@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +10,11 @@ from typing import Any
 import pytest
 
 from resilient import (
-    adaptive_limit,
-    breaker,
     bulkhead,
     cache,
-    rate_limit,
     retry,
-    throttle,
 )
+from tests.kinds import KEYED
 from tests.worlds import in_threads
 
 
@@ -36,13 +34,9 @@ def first(key: object) -> object:
     return key
 
 
-MAKERS: dict[str, Callable[[], Any]] = {
-    "breaker": lambda: breaker(key=first, max_keys=1),
-    "bulkhead": lambda: bulkhead(1, key=first, max_keys=1),
+MORE: dict[str, Callable[[], Any]] = {
+    **{kind: functools.partial(make, first, max_keys=1) for kind, make in KEYED.items()},
     "bulkhead, queue": lambda: bulkhead(1, queue=1, key=first, max_keys=1),
-    "rate_limit": lambda: rate_limit(9, key=first, max_keys=1),
-    "adaptive_limit": lambda: adaptive_limit(key=first, max_keys=1),
-    "throttle": lambda: throttle(key=first, max_keys=1),
     "cache": lambda: cache(60.0, max_size=1, key=first),
 }
 
@@ -56,7 +50,7 @@ def renew(policy: Any, fn: Callable[[object], object]) -> None:
 
 
 @pytest.mark.rule("F4", "C6")
-@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("make", MORE.values(), ids=MORE)
 @pytest.mark.parametrize("end", [another, renew])
 def test_the_end_of_a_key_may_use_its_policy(
     make: Callable[[], Any], end: Callable[[Any, Callable[[object], object]], None]

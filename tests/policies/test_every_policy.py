@@ -32,62 +32,13 @@ from resilient import (
     pipeline,
     policies,
     policy_of,
-    protect,
     rate_limit,
     retry,
-    singleflight,
     throttle,
-    timeout,
 )
 from resilient.testing import virtual_time
+from tests.kinds import ASYNC_ONLY, FACTORIES, MAKERS, Maker
 from tests.worlds import WORLDS, World, in_threads
-
-Maker = Callable[..., Any]
-
-
-def make_pipeline(name: str | None = None) -> Any:
-    return pipeline(
-        singleflight(name),
-        retry(name, on=LookupError),
-        breaker(name),
-        timeout(1000, name=name),
-        name=name,
-    )
-
-
-MAKERS: dict[str, Maker] = {
-    "breaker": breaker,
-    "retry": lambda name=None: retry(name, on=LookupError),
-    "timeout": lambda name=None: timeout(1000, name=name),
-    "singleflight": singleflight,
-    "pipeline": make_pipeline,
-    "bulkhead": lambda name=None: bulkhead(10, name=name),
-    "rate_limit": lambda name=None: rate_limit(1000, name=name),
-    "adaptive_limit": lambda name=None: adaptive_limit(name=name),
-    "throttle": lambda name=None: throttle(name=name),
-    "hedge": lambda name=None: hedge(1000, on=LookupError, name=name),
-    "fallback": lambda name=None: fallback(default=None, on=ZeroDivisionError, name=name),
-    "cache": lambda name=None: cache(1000, name=name),
-    "protect": lambda name=None: protect(name, on=LookupError, timeout=1000),
-}
-FACTORIES: dict[str, Callable[..., Any]] = {
-    "breaker": breaker,
-    "retry": retry,
-    "timeout": timeout,
-    "singleflight": singleflight,
-    "pipeline": pipeline,
-    "bulkhead": bulkhead,
-    "rate_limit": rate_limit,
-    "adaptive_limit": adaptive_limit,
-    "throttle": throttle,
-    "hedge": hedge,
-    "fallback": fallback,
-    "cache": cache,
-    "protect": protect,
-}
-ASYNC_ONLY = {"hedge"}
-"""These refuse sync functions (H5), so that plain threads have none of them."""
-
 
 each_where_it_is = pytest.mark.parametrize(
     ("make", "world"),

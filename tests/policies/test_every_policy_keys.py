@@ -36,6 +36,7 @@ from resilient import (
 )
 from resilient.events import Event
 from resilient.testing import record, virtual_time
+from tests.kinds import MAKERS
 from tests.worlds import World, in_threads
 
 
@@ -685,20 +686,11 @@ def test_who_looks_at_the_deadline_does_not_begin_with_nothing_left(
     world: World, kind: str
 ) -> None:
     """All but the throttle and the fallback, whose healthy path stays bare."""
-    makers: dict[str, Callable[[], Any]] = {
-        "bulkhead": lambda: bulkhead(1, name="p"),
-        "rate_limit": lambda: rate_limit(1, name="p"),
-        "adaptive_limit": lambda: adaptive_limit(name="p"),
-        "hedge": lambda: hedge(1, name="p"),
-        "cache": lambda: cache(1, name="p"),
-        "throttle": lambda: throttle(name="p"),
-        "fallback": lambda: fallback(default=1, name="p"),
-    }
 
     async def scenario(w: World) -> None:
         if kind == "hedge" and not w.is_async:
             return  # it has no sync functions
-        policy, ran = makers[kind](), list[int]()
+        policy, ran = MAKERS[kind]("p"), list[int]()
         fn = policy(w.function(lambda: ran.append(1)))
         before, refused = policy.stats(), list[DeadlineExceeded]()
         with contextlib.suppress(DeadlineExceeded):  # of the block itself, on a loop
