@@ -25,6 +25,7 @@ EFFECTIVE = {
     ("protect", "limit"): "adaptive_limit(initial=5, queue=1000) of its own",
     ("fallback", "handler"): "not given",
     ("fallback", "default"): "not given",
+    ("fallback", "instead"): "not given",
 }
 """What stands behind a default that is a sentinel."""
 POLICY = "__call__ call name stats"

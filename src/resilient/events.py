@@ -107,9 +107,12 @@ class HedgeLaunched(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackUsed(Event):
-    """A call failed with ``error``, and the fallback is asked instead."""
+    """A call failed with ``error``, and the fallback is asked instead.
 
-    error: BaseException
+    ``error`` is ``None`` after an unwanted result.
+    """
+
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

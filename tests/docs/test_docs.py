@@ -199,8 +199,9 @@ EFFECTIVE = {
     ("retry", "attempts"): "`3`",
     ("retry", "budget"): "`RetryBudget(ratio=0.2, per_second=1, ttl=10)`",
     ("hedge", "budget"): "`RetryBudget(ratio=0.05, per_second=0.2, ttl=10)`",
-    ("fallback", "handler"): "none: exactly one of the two",
-    ("fallback", "default"): "none: exactly one of the two",
+    ("fallback", "handler"): "none: exactly one of the three",
+    ("fallback", "default"): "none: exactly one of the three",
+    ("fallback", "instead"): "none: exactly one of the three",
     ("protect", "breaker"): "`breaker(consecutive_failures=5, "
     "cooldown=backoff(1.0, factor=1.5, max=2.0, jitter=0.2), on=on)`",
     ("protect", "limit"): "`adaptive_limit(initial=5, queue=1000)`",
@@ -274,8 +275,8 @@ def test_what_stands_behind_the_sentinels() -> None:
     assert f"`{resilient.RetryBudget()!r}`" == EFFECTIVE["retry", "budget"]
     assert f"`{resilient.hedge(1)._budget!r}`" == EFFECTIVE["hedge", "budget"]
     make: Any = resilient.fallback
-    for wrong in ({}, {"handler": repr, "default": 1}):
-        with pytest.raises(TypeError, match="exactly one of them"):
+    for wrong in ({}, {"handler": repr, "default": 1}, {"handler": repr, "instead": repr}):
+        with pytest.raises(TypeError, match="exactly one of handler, default and instead"):
             make(**wrong)
 
 

@@ -89,6 +89,7 @@ WHERE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "hedge on": ("on", lambda ask: hedge(1, on=ask)),
     "hedge discard": ("discard", lambda ask: hedge(1, discard=ask)),
     "fallback on": ("on", lambda ask: fallback(default=1, on=ask)),
+    "fallback on_result": ("on_result", lambda ask: fallback(default=1, on_result=ask)),
     "protect on": ("on", lambda ask: protect(on=ask, timeout=1)),
     "protect key": ("key", lambda ask: protect(on=OSError, timeout=1, key=ask)),
     "singleflight key": ("key", lambda ask: singleflight(key=ask)),
@@ -125,6 +126,7 @@ def test_an_async_container_is_refused() -> None:
 @pytest.mark.rule("F7")
 def test_a_handler_may_be_async_and_tenacity_may_be_asked_async() -> None:
     fallback(later)
+    fallback(instead=later)
     retry(on=tenacity.asyncio.retry_if_exception(later))
 
 

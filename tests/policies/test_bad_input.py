@@ -161,6 +161,8 @@ ROWS: list[Row] = [
     ("hedge", lambda v: hedge(1, discard=v), "discard", (), (3, TEXT, FLAG, coroutine), "function"),
     ("hedge", lambda v: hedge(1, name=v), "name", (), (3, b"h", len), "string"),
     ("fallback", lambda v: fallback(v), "handler", (), (3, TEXT, FLAG), "function"),
+    ("fallback", lambda v: fallback(instead=v), "instead", (), (3, TEXT, FLAG, NONE), "function"),
+    ("fallback", lambda v: fallback(default=1, on_result=v), "on_result", (), (3, TEXT, FLAG), "function"),
     ("fallback", lambda v: fallback(default=1, on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
     ("fallback", lambda v: fallback(default=1, name=v), "name", (), (3, b"f", len), "string"),
     ("cache", lambda v: cache(v), "ttl", (0, -1.0, NAN, NEGATIVE), (NONE, *NOT_A_NUMBER, len), ""),
@@ -275,6 +277,7 @@ def test_what_is_allowed_is_allowed_at_its_very_ends() -> None:
         hedge(after, max=1, on=(), budget=RetryBudget(0, 0), discard=print)
     fallback(default=None, on=())
     fallback(print)
+    fallback(instead=print, on_result=bool)
     cache(INF, max_size=1, negative_ttl=INF, stale=INF, jitter=0)
     cache(dt.timedelta(seconds=2), refresh_ahead=dt.timedelta(seconds=1), jitter=0.99)
     for exists in ({"a"}, BloomFilter(10), lambda key: True, {"a": 1}):
@@ -298,8 +301,8 @@ def test_settings_that_contradict_each_other_are_refused_by_name() -> None:
     with pytest.raises(TypeError, match="at least one policy"):
         pipeline()
     nothing: dict[str, Any] = {}
-    for wrong in (nothing, {"handler": print, "default": 1}):
-        with pytest.raises(TypeError, match="a handler or a default, exactly one"):
+    for wrong in (nothing, {"handler": print, "default": 1}, {"instead": print, "default": 1}):
+        with pytest.raises(TypeError, match="exactly one of handler, default and instead"):
             fallback(**wrong)
     with pytest.raises(TypeError, match=r"handler must be a function.*write default="):
         fallback(None)  # type: ignore[call-overload]

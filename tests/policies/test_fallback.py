@@ -395,6 +395,218 @@ def test_a_plain_handler_that_returns_a_coroutine_fails_on_a_sync_function() -> 
     assert policy.stats() == FallbackStats("f", 1, 1, 1)
 
 
+# An unwanted result.
+
+
+def bad(result: object) -> bool:
+    return result == "bad"
+
+
+@pytest.mark.rule("C1", "F16")
+def test_an_unwanted_result_is_as_bad_as_an_error(world: World) -> None:
+    async def scenario(w: World) -> None:
+        given: list[object] = []
+
+        def handler(error: Exception | None) -> str:
+            given.append(error)
+            return "else"
+
+        makers: list[Callable[[], Any]] = [
+            lambda: fallback(default="else", on_result=bad, name="f"),
+            lambda: fallback(handler, on_result=bad, name="f"),
+            lambda: fallback(instead=w.function(lambda: "else"), on_result=bad, name="f"),
+        ]
+        for make in makers:
+            policy = make()
+            assert await w.call(policy.call, w.function(lambda: "bad")) == "else"
+            assert await w.call(policy(w.function(lambda: "good"))) == "good"
+            assert policy.stats() == FallbackStats("f", 2, 1, 0)
+        assert given == [None], "there is no error"
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F16")
+def test_an_unwanted_result_is_for_the_fallback_also_where_no_error_is(world: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = fallback(default="else", on=(), on_result=bad)
+        assert await w.call(policy(w.function(lambda: "bad"))) == "else"
+        with pytest.raises(KeyError):
+            await w.call(policy(raising(w, KeyError())))
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F16")
+def test_what_a_fallback_gives_is_not_judged(world: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = fallback(default="bad", on_result=bad)
+        assert await w.call(policy(w.function(lambda: "bad"))) == "bad"
+        assert policy.stats().used == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F12", "F16")
+def test_a_predicate_on_the_result_that_raises_is_logged_once_and_the_result_is_given(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(w: World) -> None:
+        def broken(result: object) -> bool:
+            raise RuntimeError("broken")
+
+        policy = fallback(default=5, on_result=broken)
+        for _ in range(2):
+            assert await w.call(policy(w.function(lambda: "mine"))) == "mine"
+        assert policy.stats().used == 0
+
+    world.run(scenario)
+    assert len([row for row in caplog.records if row.levelno >= logging.ERROR]) == 1
+
+
+@pytest.mark.rule("F9", "F16")
+def test_an_exit_of_the_predicate_passes(world: World) -> None:
+    async def scenario(w: World) -> None:
+        def leave(result: object) -> bool:
+            raise Exit
+
+        with pytest.raises(Exit):
+            await w.call(fallback(default=5, on_result=leave)(w.function(lambda: "mine")))
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("C2", "F16")
+def test_a_handler_that_fails_after_an_unwanted_result_has_no_cause(world: World) -> None:
+    async def scenario(w: World) -> None:
+        second = ValueError("second")
+
+        def handler(error: Exception | None) -> None:
+            raise second
+
+        policy = fallback(handler, on_result=bad, name="f")
+        with pytest.raises(ValueError, match="second") as caught:
+            await w.call(policy(w.function(lambda: "bad")))
+        assert caught.value is second
+        assert second.__cause__ is second.__context__ is None
+        assert policy.stats() == FallbackStats("f", 1, 1, 1)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("M1", "F16")
+def test_an_unwanted_result_is_told_without_an_error(world: World) -> None:
+    async def scenario(w: World) -> None:
+        with record(FallbackUsed) as events:
+            policy = fallback(default=5, on_result=bad, name="f")
+            await w.call(policy(w.function(lambda: "bad")))
+        assert [(one.policy, one.kind, one.error) for one in events] == [("f", "fallback", None)]
+
+    world.run(scenario)
+
+
+# Another function instead.
+
+
+@pytest.mark.rule("C1")
+def test_another_function_is_called_with_the_calls_own_arguments(world: World) -> None:
+    async def scenario(w: World) -> None:
+        replica = w.function(lambda sku, *, shop=1: f"{sku} of {shop} from the replica")
+        policy = fallback(instead=replica, on=OSError, name="f")
+        fn = policy(raising(w, OSError()))
+        assert await w.call(fn, "A-17", shop=2) == "A-17 of 2 from the replica"
+        assert await w.call(policy.call, raising(w, OSError()), "A-18") == (
+            "A-18 of 1 from the replica"
+        )
+        with pytest.raises(KeyError):
+            await w.call(policy(raising(w, KeyError())), "A-17")
+        assert policy.stats() == FallbackStats("f", 3, 2, 0)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("C1", "F1")
+def test_of_a_method_it_gets_the_object_first(world: World) -> None:
+    async def scenario(w: World) -> None:
+        class Shop:
+            name = "the shop"
+            price = fallback(instead=w.function(lambda shop, sku: (shop.name, sku)))(
+                raising(w, OSError())
+            )
+
+        assert await w.call(Shop().price, "A-17") == ("the shop", "A-17")
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("C1")
+def test_the_other_function_has_policies_of_its_own(world: World) -> None:
+    async def scenario(w: World) -> None:
+        fates = iter([OSError("first"), "served"])
+
+        def replica(sku: str) -> object:
+            fate = next(fates)
+            if isinstance(fate, Exception):
+                raise fate
+            return fate, sku
+
+        again = retry(on=OSError, wait=0)
+        fn = fallback(instead=again(w.function(replica)))(raising(w, OSError("main")))
+        assert await w.call(fn, "A-17") == ("served", "A-17")
+        assert again.stats().recovered == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("C1")
+def test_another_function_may_be_plain_for_an_async_one(async_world: World) -> None:
+    async def scenario(w: World) -> None:
+        assert await w.call(fallback(instead=abs)(raising(w, OSError())), -5) == 5
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("C2")
+def test_if_the_other_function_fails_its_error_is_raised_from_the_first(world: World) -> None:
+    async def scenario(w: World) -> None:
+        first, second = KeyError("first"), ValueError("second")
+        policy = fallback(instead=raising(w, second), name="f")
+        with pytest.raises(ValueError, match="second") as caught:
+            await w.call(policy(raising(w, first)))
+        assert caught.value is second
+        assert second.__cause__ is first
+        assert policy.stats() == FallbackStats("f", 1, 1, 1)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("C1")
+def test_an_async_function_instead_of_a_sync_one_is_refused_with_advice() -> None:
+    async def replica(number: int) -> int:
+        return number
+
+    guarded = retry(on=OSError)(replica)
+    for policy in (fallback(instead=replica), fallback(instead=guarded)):
+        for attempt in (policy, policy.call):
+            with pytest.raises(TypeError, match=r"^instead .* plain function"):
+                attempt(lambda: 5)
+
+
+@pytest.mark.rule("C2", "F1")
+def test_a_plain_function_instead_that_returns_a_coroutine_fails_on_a_sync_function() -> None:
+    async def replica() -> int:
+        return 5
+
+    def fn() -> int:
+        raise KeyError
+
+    policy = fallback(instead=lambda: replica(), name="f")
+    with pytest.raises(TypeError, match="async def") as caught:
+        policy(fn)()
+    assert type(caught.value.__cause__) is KeyError
+    assert policy.stats() == FallbackStats("f", 1, 1, 1)
+
+
 # Arguments, events, names.
 
 
@@ -402,8 +614,12 @@ def test_a_plain_handler_that_returns_a_coroutine_fails_on_a_sync_function() -> 
 @pytest.mark.parametrize(
     ("args", "kwargs", "words"),
     [
-        ((), {}, ["handler", "default", "exactly one"]),
-        ((len,), {"default": 5}, ["handler", "default", "exactly one"]),
+        ((), {}, ["handler", "default", "instead", "exactly one"]),
+        ((len,), {"default": 5}, ["handler", "default", "instead", "exactly one"]),
+        ((len,), {"instead": len}, ["handler", "default", "instead", "exactly one"]),
+        ((), {"default": 5, "instead": len}, ["handler", "default", "instead", "exactly one"]),
+        ((), {"instead": None}, ["instead", "default="]),
+        ((), {"instead": 5}, ["instead", "5", "function"]),
         ((None,), {}, ["handler", "default="]),
         ((5,), {}, ["handler", "5", "function"]),
         (("instead",), {}, ["handler", "'instead'", "function"]),

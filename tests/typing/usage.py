@@ -214,6 +214,18 @@ helped = fallback(apologise, on=OSError, name="sorry")
 helped_async = fallback(apologise_async)
 zero = fallback(default=0.0)
 nothing = fallback(default=None)
+
+
+def price_elsewhere(sku: str, /, *, shop: int = 1) -> str:
+    return "about 1"
+
+
+async def price_elsewhere_async(sku: str) -> str:
+    return "about 1"
+
+
+elsewhere = fallback(instead=price_elsewhere, on_result=lambda found: not found)
+elsewhere_async = fallback(instead=price_elsewhere_async)
 kept = cache(60.0, stale=10, negative_ttl=5, negative=lambda found: not found, refresh_ahead=1)
 known = cache(60.0, exists=BloomFilter(1000), key="sku", jitter=0.1, rng=random.Random(1))
 in_set = cache(dt.timedelta(seconds=1), exists={"a", "b"})
@@ -223,6 +235,8 @@ assert_type(helped, Fallback[str])
 assert_type(helped_async, Fallback[str])
 assert_type(zero, Fallback[float])
 assert_type(nothing, Fallback[None])
+assert_type(elsewhere, Fallback[str])
+assert_type(elsewhere_async, Fallback[str])
 assert_type(known, Cache[None])
 assert_type(in_set, Cache[None])
 assert_type(by_predicate, Cache[None])
@@ -509,6 +523,7 @@ assert_type(kept.invalidate(kept.key_of(colour, "a")), None)
 assert_type(kept.clear(), None)
 assert_type(pool.call(add, 1, b=2), int)
 assert_type(helped.call(add, 1, b=2), int | str)
+assert_type(elsewhere.call(add, 1, b=2), int | str)
 assert_type(kept.call(add, 1, b=2), int)
 assert_type(in_set.call(add, 1), int | None)
 assert_type(recommended.call(add, 1, b=2), int)
@@ -604,7 +619,7 @@ def hear_load(event: Event) -> None:
             assert_type(event.attempt, int)
             assert_type(event.waited, float)
         case FallbackUsed():
-            assert_type(event.error, BaseException)
+            assert_type(event.error, BaseException | None)
         case StaleServed():
             assert_type(event.age, float)
         case _:
