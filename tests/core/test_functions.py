@@ -13,8 +13,13 @@ from typing import Any
 import pytest
 
 from resilient._core.cache import CacheConfig, CacheCore, Entry
-from resilient._core.checks import check_sync, check_takes
-from resilient._core.functions import at_once, is_coroutine_function, is_generator_function
+from resilient._core.checks import check_int, check_per_call, check_sync, check_takes
+from resilient._core.functions import (
+    at_once,
+    is_coroutine_function,
+    is_generator_function,
+    per_call,
+)
 from resilient._core.retry import retry_after_of
 from resilient._core.snapshot import ReadOnlyDict
 
@@ -84,6 +89,21 @@ def test_what_answers_later_or_takes_something_else_is_refused_by_name() -> None
 def test_an_answer_that_is_no_coroutine_and_comes_later_is_none_either() -> None:
     with pytest.raises(TypeError, match="answers at once"):
         at_once(Awaited())
+
+
+@pytest.mark.rule("F7", "L4", "L7")
+def test_a_setting_may_be_a_function_of_the_call_s_arguments() -> None:
+    whole = functools.partial(check_int, "cost")
+    for setting in (3, plain):
+        assert check_per_call("cost", setting, whole, "a whole number") is setting
+    for wrong, said in (("3", "a whole number or a function"), (later, "a function that answers")):
+        with pytest.raises(TypeError, match=f"cost must be {said}"):
+            check_per_call("cost", wrong, whole, "a whole number")
+    assert per_call(3, whole)("anything", at="all") == 3
+    assert per_call(len, whole)("four") == 4
+    for fn, error in ((len, ValueError), (str, TypeError), (lambda _: Awaited(), TypeError)):
+        with pytest.raises(error):
+            per_call(fn, whole)("")
 
 
 @pytest.mark.rule("F6")

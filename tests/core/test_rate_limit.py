@@ -133,7 +133,7 @@ def test_in_no_window_pass_more_than_the_rate_and_the_burst_and_never_fewer_than
             elif whole:
                 assert line or not bucket.has(n, Fraction(now)), "it might have passed"
         elif step < 0.8 and len(line) < 6:
-            waiter = Waiter()
+            waiter = Waiter(cost=dice.randint(1, most))
             core.queue.join(waiter)
             line.append(waiter)
         elif step < 0.9 and line:
@@ -145,14 +145,15 @@ def test_in_no_window_pass_more_than_the_rate_and_the_burst_and_never_fewer_than
             assert list(woken) == (line[:1] if first else []), "who is first now must know"
         elif line:
             assert all(core.try_pass(other, now, over=False) == math.inf for other in line[1:])
-            wait = core.try_pass(line[0], now, over=False)
+            wait, cost = core.try_pass(line[0], now, over=False), line[0].cost
             if wait == 0:
-                passes(1)
+                passes(cost)
                 assert line.pop(0).given
             else:
                 assert not line[0].given
-                assert not whole or not bucket.has(1, Fraction(now)), "it might have passed"
+                assert not whole or not bucket.has(cost, Fraction(now)), "it might have passed"
         assert list(core.queue) == line
+        assert core.queue.cost == sum(waiter.cost for waiter in line)
     assert book.count > 0
 
 
@@ -199,7 +200,7 @@ def test_a_call_is_refused_just_before_the_wait_is_over_and_passes_when_it_is(
         now += gap
     while core.take(now):
         pass
-    line = [Waiter() for _ in range(waiting)]
+    line = [Waiter(cost=1 + place % burst) for place in range(waiting)]
     for waiter in line:
         core.queue.join(waiter)
     at = now + core.wait(now, n)
@@ -439,3 +440,38 @@ def test_its_totals_are_what_its_shell_has_counted() -> None:
     core.calls.add(3)
     next(core.rejected.increment)
     assert core.totals() == {"calls": 3, "rejected": 1}
+
+
+# What a call costs.
+
+
+@pytest.mark.rule("L6")
+def test_who_waits_for_much_is_not_overtaken_and_those_behind_count_all_of_it() -> None:
+    core, woken = core_of(1.0, burst=5)
+    assert core.take(0.0, 5)
+    dear, cheap, dearer = Waiter(cost=4), Waiter(cost=1), Waiter(cost=5)
+    waits = []
+    for waiter in (dear, cheap, dearer):
+        waits.append(core.wait(0.0, waiter.cost))
+        core.queue.join(waiter)
+    assert waits == [4.0, 5.0, 10.0]
+    assert core.wait(0.0, 2) == 12.0
+    assert not core.take(3.0), "there is enough for it, but not its turn"
+    assert core.try_pass(cheap, 3.0, over=False) == math.inf
+    assert core.try_pass(dear, 3.0, over=False) == 1.0
+    core.give_up(dear)
+    assert list(woken) == [cheap]
+    assert core.wait(3.0, 2) == 5.0, "those behind move up by what it would have cost"
+    assert core.try_pass(cheap, 3.0, over=False) == 0
+    assert core.try_pass(dearer, 3.0, over=False) == 3.0
+    assert core.try_pass(dearer, 6.0, over=False) == 0
+    assert core.queue.cost == 0
+
+
+@pytest.mark.rule("L4", "L6")
+def test_a_call_that_costs_nothing_passes_in_any_case() -> None:
+    core, _ = core_of(1.0, burst=1)
+    assert core.take(0.0)
+    core.queue.join(Waiter())
+    assert core.take(0.0, 0)
+    assert core.wait(0.0) == 2.0

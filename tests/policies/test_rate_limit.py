@@ -62,6 +62,16 @@ async def cut(w: World, units: float, fn: Callable[[], Any]) -> Any:
     return "cancelled"
 
 
+def in_order(w: World, *functions: Callable[[], Any]) -> list[Callable[[], Any]]:
+    """*functions*, each of which begins a little after the one before it."""
+
+    async def begin(place: int, fn: Callable[[], Any]) -> Any:
+        await w.sleep(place * 0.001)
+        return await fn()
+
+    return [functools.partial(begin, place, fn) for place, fn in enumerate(functions)]
+
+
 # L5: waiting.
 
 
@@ -902,6 +912,7 @@ def test_in_the_child_of_a_fork_nobody_stands_behind_threads_of_its_parent() -> 
         ({"max_wait": -1}, ValueError, "max_wait must be a number of at least 0, not -1"),
         ({"max_wait": math.nan}, ValueError, "max_wait must be a number of at least 0, not nan"),
         ({"max_wait": None}, TypeError, "max_wait must be seconds or a timedelta"),
+        ({"cost": 2}, ValueError, "cost must be at most the burst, 1, not 2"),
         ({"key": 3}, TypeError, "key must be a function of the call's arguments"),
         ({"max_keys": 0}, ValueError, "max_keys must be a whole number of at least 1, not 0"),
         ({"name": 3}, TypeError, "name must be a string or None, not 3"),
@@ -921,6 +932,194 @@ def test_a_forgotten_pair_of_parentheses_is_told() -> None:
     with pytest.raises(TypeError, match=r"write @rate_limit\(100\), with parentheses"):
         rate_limit(lambda: None)  # type: ignore[arg-type]  # that is what is tested
     assert repr(rate_limit(1, name="api")) == "<RateLimit 'api'>"
+
+
+# What a call costs.
+
+
+@pytest.mark.rule("L4", "L5")
+def test_a_call_takes_as_much_as_it_costs(world: World) -> None:
+    async def scenario(w: World) -> None:
+        for policy in (
+            a_second(w, 0.01, burst=10, cost=lambda tokens, **_: tokens),
+            a_second(w, 0.01, burst=10, cost=lambda tokens, **_: tokens, key=lambda *_, **__: "k"),
+        ):
+            fn = policy(w.function(lambda tokens, tenant="a": (tokens, tenant)))
+            assert await w.call(fn, 7) == (7, "a")
+            with pytest.raises(RateLimited) as caught:
+                await w.call(fn, tokens=4)
+            assert caught.value.retry_after == pytest.approx(100 * w.unit, rel=0.1)
+            assert await w.call(fn, 3) == (3, "a")
+            assert await w.call(fn, 0) == (0, "a"), "it takes nothing, and passes at once"
+            with pytest.raises(RateLimited):
+                await w.call(fn, 1)
+            assert policy.stats() == RateLimitStats("api", calls=3, rejected=2, queued=0)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("L4", "L5", "F3")
+def test_a_cost_that_is_a_number_is_that_of_blocks_and_single_calls_too(world: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = a_second(w, 0.01, burst=12, cost=4)
+        await w.call(policy(w.function(lambda: None)))
+        policy.admit().close()
+        if w.is_async:
+            async with policy:
+                pass
+        else:
+            with policy:
+                pass
+        for refused, lacking in ((policy.admit, 4), (policy.__enter__, 4), (policy.take, 1)):
+            with pytest.raises(RateLimited) as caught:
+                refused()
+            assert caught.value.retry_after == pytest.approx(lacking * 100 * w.unit, rel=0.1)
+        assert policy.stats() == RateLimitStats("api", calls=3, rejected=3, queued=0)
+        with_function = a_second(w, 0.01, burst=2, cost=lambda: 2)
+        with_function.admit().close()
+        with_function.take()
+        with pytest.raises(RateLimited):
+            with_function.admit()
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("L6")
+@pytest.mark.parametrize("keyed", [False, True], ids=["one", "keyed"])
+def test_who_waits_for_much_is_not_overtaken_by_who_wants_little(
+    exact_loop: World, keyed: bool
+) -> None:
+    async def scenario(w: World) -> None:
+        policy = rate_limit(
+            1,
+            burst=5,
+            max_wait=9.0,
+            cost=lambda tokens: tokens,
+            key=(lambda _: "k") if keyed else None,
+        )
+        (policy.of("k") if keyed else policy).take(5)
+        fn = policy(w.function(lambda _: w.now()))
+        costs = (4, 1, 4, 1)
+        results = await w.together(*in_order(w, *(functools.partial(fn, n) for n in costs)))
+        assert results[:3] == pytest.approx([4.0, 5.0, 9.0])
+        assert isinstance(results[3], RateLimited)
+        assert results[3].retry_after == pytest.approx(9.997)
+
+    exact_loop.run(scenario)
+
+
+@pytest.mark.rule("L6", "F9")
+def test_those_behind_a_dear_waiter_that_is_cancelled_move_up_by_what_it_costs(
+    exact_loop: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        policy = rate_limit(1, burst=8, max_wait=math.inf, cost=lambda tokens: tokens, name="api")
+        policy.take(8)
+        fn = policy(w.function(lambda _: w.now()))
+
+        async def hasty() -> Any:
+            return await cut(w, 1.0, lambda: w.call(fn, 8))
+
+        results = await w.together(
+            *in_order(w, functools.partial(fn, 2), hasty, functools.partial(fn, 3))
+        )
+        assert results == [pytest.approx(2.0), "cancelled", pytest.approx(5.0)]
+        assert policy.stats() == RateLimitStats("api", calls=3, rejected=0, queued=0)
+
+    exact_loop.run(scenario)
+
+
+@pytest.mark.rule("L5")
+def test_with_costs_retry_after_is_exactly_when_that_call_would_pass(exact_loop: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = rate_limit(3, burst=6, max_wait=1.0, cost=lambda tokens: tokens)
+        policy.take(6)
+        fn = policy(w.function(lambda _: w.now()))
+
+        async def refused() -> None:
+            await w.sleep(0.25)
+            with pytest.raises(RateLimited) as caught:
+                await w.call(fn, 5)
+            assert caught.value.retry_after is not None
+            at = clock.now() + caught.value.retry_after
+            await w.sleep(caught.value.retry_after - 1e-8)
+            with pytest.raises(RateLimited):
+                policy.take(5)
+            while clock.now() < at:
+                await w.sleep(1e-9)
+            policy.take(5)
+
+        two, one = functools.partial(fn, 2), functools.partial(fn, 1)
+        results = await w.together(*in_order(w, two, one, refused))
+        assert results == [pytest.approx(2 / 3), pytest.approx(1.0), None]
+
+    exact_loop.run(scenario)
+
+
+@pytest.mark.rule("F7", "L4")
+@pytest.mark.parametrize(
+    ("cost", "error", "said"),
+    [
+        (6, ValueError, "cost must be at most the burst, 5, not 6"),
+        (-1, ValueError, "cost must be a whole number of at least 0, not -1"),
+        (1.5, TypeError, "cost must be a whole number of at least 0, not 1.5"),
+        (True, TypeError, "cost must be a whole number of at least 0, not True"),
+        (None, TypeError, "cost must be a whole number of at least 0, not None"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("keyed", [False, True], ids=["one", "keyed"])
+def test_a_cost_that_can_not_be_is_an_error_of_that_call_which_takes_nothing(
+    world: World, cost: Any, error: type[Exception], said: str, keyed: bool
+) -> None:
+    async def scenario(w: World) -> None:
+        policy = a_second(
+            w,
+            0.01,
+            burst=5,
+            max_wait=1000,
+            cost=lambda tokens: tokens,
+            key=(lambda _: "k") if keyed else None,
+        )
+        ran: list[Any] = []
+        fn = policy(w.function(ran.append))
+        with pytest.raises(error) as caught:
+            await w.call(fn, cost)
+        assert str(caught.value) == said
+        await w.call(fn, 5)
+        assert ran == [5]
+        assert policy.stats() == RateLimitStats("api", calls=1, rejected=0, queued=0)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F8", "L4")
+def test_what_a_cost_function_raises_is_the_error_of_that_call(world: World) -> None:
+    async def scenario(w: World) -> None:
+        def cost(request: dict[str, int]) -> int:
+            return request["tokens"]
+
+        policy = a_second(w, 0.01, burst=5, cost=cost)
+        fn = policy(w.function(lambda request: request))
+        with pytest.raises(KeyError):
+            await w.call(fn, {})
+        await w.call(fn, {"tokens": 5})
+        assert policy.stats() == RateLimitStats("api", calls=1, rejected=0, queued=0)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F7")
+def test_a_cost_that_is_no_number_and_no_function_that_answers_at_once_is_refused() -> None:
+    async def later(tokens: int) -> int:
+        return tokens
+
+    with pytest.raises(TypeError, match="cost must be a function that answers at once"):
+        rate_limit(5, cost=later)  # type: ignore[arg-type]  # that is what is tested
+    with pytest.raises(TypeError, match="and this gave"):
+        rate_limit(5, cost=lambda: later(1))(lambda: None)()  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cost must be at most the burst, 5, not 6"):
+        rate_limit(5, cost=6)
 
 
 # Places given ahead: see the head of `_core/rate_limit.py`.

@@ -148,6 +148,8 @@ assert_type(backoff(1, jitter=0.2).delay(1), float)
 
 pool = bulkhead(10, queue=5, max_wait=dt.timedelta(seconds=1), name="pool")
 rate = rate_limit(100, per=60.0, burst=10, max_wait=0.5)
+rate_limit(60_000, per=60.0, cost=lambda prompt: len(prompt) // 4)
+rate_limit(60_000, per=60.0, cost=10)
 adaptive = adaptive_limit(algorithm="vegas", min=2, max=50, initial=5, queue=10, priority=3)
 shedding = throttle(k=1.5, window=5, minimum=5, max_reject=0.5, on=OSError, rng=random.Random(1))
 second = hedge("p95", max=2, on=(OSError, TimeoutError), discard=lambda result: result.close())

@@ -10,10 +10,11 @@ import inspect
 import math
 from collections.abc import Callable
 from types import FunctionType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from resilient._core.functions import is_coroutine_function, is_generator_function
 
+T = TypeVar("T")
 Seconds = float | dt.timedelta
 
 
@@ -113,6 +114,17 @@ def check_sync(name: str, value: object) -> Callable[..., object] | None:
     if is_coroutine_function(value) or is_generator_function(value):
         refuse_type(name, value, AT_ONCE)
     return value  # type: ignore[return-value]  # callable
+
+
+def check_per_call(
+    name: str, value: object, check: Callable[[object], T], allowed: str
+) -> T | Callable[..., T]:
+    """What passes *check*, or a function of a call's arguments; *allowed* says so in words."""
+    if callable(value):
+        return check_sync(name, value)  # type: ignore[return-value]  # what it gives is checked
+    if isinstance(value, str):
+        refuse_type(name, value, f"{allowed} or a function of the call's arguments")
+    return check(value)
 
 
 def check_takes(name: str, fn: Callable[..., object], count: int, allowed: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from types import CoroutineType
 from typing import TypeVar
 
@@ -36,6 +37,15 @@ def is_generator_function(fn: object) -> bool:
 def call_of(fn: object) -> object:
     """What runs when *fn*, an object, is called."""
     return getattr(type(fn), "__call__", None)  # noqa: B004  # the method itself is wanted
+
+
+def per_call(value: object, check: Callable[[object], T]) -> Callable[..., T]:
+    """How to read a setting off a call's arguments: *value* itself, which has been checked, or what
+    *check* makes of the answer of *value*, a function of the user's.
+    """
+    if callable(value):
+        return lambda *args, **kwargs: check(at_once(value(*args, **kwargs)))
+    return lambda *_args, **_kwargs: value  # type: ignore[return-value]  # it has been checked
 
 
 def at_once(answer: T) -> T:

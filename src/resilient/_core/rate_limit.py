@@ -3,13 +3,15 @@
 1. The one number of a limit is the *theoretical arrival time*: when the bucket is full again.
    A call moves it one ``cost`` on, and may pass while it is not more than ``burst`` costs
    ahead of the clock afterwards. So in no time t do more than ``rate * t + burst`` pass.
-2. n at once are n single ones, and all or none (L4).
+2. n at once are n single ones, and all or none (L4). So a call that costs n is n calls of one;
+   one that costs nothing passes in any case, since it takes nothing from anybody.
 3. Time is counted in whole units, ``scale`` of them a nanosecond, so chosen that a cost is
    a whole number of them for every rate that is a fraction: nothing is rounded, and nothing
    drifts.
 4. Whoever waits stands in a queue and takes nothing before it passes: the first knows how long
    it must wait, the others behind it only that they are not first. So if one of them goes,
-   those behind it move up, and the rate still holds (L6).
+   those behind it move up, and the rate still holds (L6). What it costs changes nothing in
+   that: a dear one that is first is not overtaken by a cheap one (L6).
 5. Readings of several threads may arrive out of order: time never goes back here.
 6. Time only fills the bucket: as many calls as may pass now may pass at any time later. Some of
    them are given ahead: who takes a place in ``ahead``, one step, does not need the shell's
@@ -98,6 +100,8 @@ class RateLimitCore:
 
     def take(self, now: float, n: int = 1) -> bool:
         """Let *n* calls pass, or none of them."""
+        if not n:
+            return True
         config = self._config
         units = self._units(now)
         full_at = self._full_at
@@ -140,7 +144,7 @@ class RateLimitCore:
         """
         units = self._units(now)
         full_at = max(self._full_at, units)
-        return self._until(full_at + (len(self.queue) + n) * self._config.cost, units, now)
+        return self._until(full_at + (self.queue.cost + n) * self._config.cost, units, now)
 
     def try_pass(self, waiter: Waiter, now: float, *, over: bool) -> float:
         """Let *waiter* pass, if it is the first and its time has come; else how long to wait.
@@ -151,7 +155,7 @@ class RateLimitCore:
         if self.queue.first() is not waiter:
             return math.inf
         units = self._units(now)
-        full_at = max(self._full_at, units) + self._config.cost
+        full_at = max(self._full_at, units) + waiter.cost * self._config.cost
         if not over and full_at - units > self._config.depth:
             return self._until(full_at, units, now)
         self._full_at = full_at

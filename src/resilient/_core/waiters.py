@@ -27,15 +27,15 @@ class Waiter:
     """One caller in a queue.
 
     ``given`` when it has what it waits for; ``shed`` when a more important caller has taken its
-    place in the queue. ``state`` is what it waits at.
+    place in the queue. ``state`` is what it waits at, ``cost`` how much of it it wants.
     """
 
-    __slots__ = ("given", "priority", "shed", "state")
+    __slots__ = ("cost", "given", "priority", "shed", "state")
 
     state: Any
 
-    def __init__(self, priority: float = 0.0) -> None:
-        self.priority = priority
+    def __init__(self, priority: float = 0.0, cost: int = 1) -> None:
+        self.priority, self.cost = priority, cost
         self.given = self.shed = False
 
 
@@ -46,12 +46,14 @@ Line = tuple[float, OrderedDict[Waiter, None]]
 class WaitQueue:
     """Callers that wait, by priority, and first come first served among equals."""
 
-    __slots__ = ("_length", "_lines", "_woken")
+    __slots__ = ("_length", "_lines", "_woken", "cost")
 
     def __init__(self, woken: MutableSequence[Waiter]) -> None:
         self._woken = woken
         self._lines: list[Line] = []  # the highest priority last; none of them is empty
         self._length = 0
+        self.cost = 0
+        """Of all who wait."""
 
     def __bool__(self) -> bool:
         return bool(self._lines)  # not by the length: an interrupt may make that wrong by one
@@ -77,12 +79,12 @@ class WaitQueue:
 
     def join(self, waiter: Waiter) -> None:
         """Let *waiter* wait behind those of its priority."""
-        at, line = self._line_of(waiter)
-        if line is None:
-            self._lines.insert(at, (waiter.priority, OrderedDict({waiter: None})))
-        else:
-            line[waiter] = None
-        self._length += 1
+        at, found = self._line_of(waiter)
+        line = OrderedDict() if found is None else found
+        line[waiter] = None
+        self._length, self.cost = self._length + 1, self.cost + waiter.cost
+        if found is None:
+            self._lines.insert(at, (waiter.priority, line))
 
     def leave(self, waiter: Waiter) -> bool:
         """Take *waiter* out, if it is there; true if it was the first."""
@@ -94,7 +96,7 @@ class WaitQueue:
             del self._lines[at]
         else:
             del line[waiter]
-        self._length -= 1
+        self._length, self.cost = self._length - 1, self.cost - waiter.cost
         return was_first
 
     def hand_over(self, waiter: Waiter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast, final
 
 from resilient._core.adaptive_limit import (
@@ -17,11 +18,10 @@ from resilient._core.checks import (
     check_int,
     check_name,
     check_number,
-    check_sync,
+    check_per_call,
     refuse,
-    refuse_type,
 )
-from resilient._core.functions import at_once
+from resilient._core.functions import per_call
 from resilient._core.matching import each
 from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
@@ -108,7 +108,13 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
     def _new_state(self, key: Hashable) -> AdaptiveLimitCore:
         return AdaptiveLimitCore(self._config, clock.now(), self._woken, key)
 
-    def _try_acquire(self, state: AdaptiveLimitCore, priority: float, now: float) -> Ticket | None:
+    def _try_acquire(
+        self,
+        state: AdaptiveLimitCore,
+        priority: float,
+        cost: int,  # noqa: ARG002  # a place for each
+        now: float,
+    ) -> Ticket | None:
         return Ticket(state, now) if state.try_acquire(priority, now) else None
 
     def _patience(self, state: AdaptiveLimitCore, now: float) -> float:
@@ -193,12 +199,7 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
         return limited
 
     def _rank(self) -> Callable[..., float]:
-        priority = self._priority
-        if callable(priority):
-            return lambda *args, **kwargs: check_number(
-                "priority", at_once(priority(*args, **kwargs))
-            )
-        return lambda *_args, **_kwargs: priority
+        return per_call(self._priority, partial(check_number, "priority"))
 
 
 @final
@@ -283,12 +284,7 @@ def adaptive_limit(
         refuse("initial", initial, f"between min and max, {min} to {max}")
     if algorithm not in ALGORITHMS:
         refuse("algorithm", algorithm, 'one of "gradient", "aimd", "vegas"')
-    if callable(priority):
-        check_sync("priority", priority)
-    else:
-        if isinstance(priority, str):
-            refuse_type("priority", priority, "a number or a function of the call's arguments")
-        priority = check_number("priority", priority)
+    priority = check_per_call("priority", priority, partial(check_number, "priority"), "a number")
     return AdaptiveLimit(
         check_name("name", name, instead="@adaptive_limit()"),
         AdaptiveLimitConfig(

@@ -94,7 +94,13 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
     def _new_state(self, key: Hashable) -> BulkheadCore:
         return BulkheadCore(self._limit, self._max_queue, self._woken, key)
 
-    def _try_acquire(self, state: BulkheadCore, priority: float, now: float) -> BulkheadCore | None:  # noqa: ARG002  # places know neither
+    def _try_acquire(
+        self,
+        state: BulkheadCore,
+        priority: float,  # noqa: ARG002  # places know none
+        cost: int,  # noqa: ARG002  # a place for each
+        now: float,  # noqa: ARG002  # places know no time
+    ) -> BulkheadCore | None:
         """See `QueueingPolicy._try_acquire`: the ticket is the state."""
         return state if state.try_acquire() else None
 

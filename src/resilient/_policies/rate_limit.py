@@ -7,8 +7,9 @@ same tokens, and must agree on when the next one is there.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast, final
 
 from resilient._core.checks import (
@@ -16,9 +17,11 @@ from resilient._core.checks import (
     check_int,
     check_name,
     check_number,
+    check_per_call,
     check_seconds,
     refuse,
 )
+from resilient._core.functions import per_call
 from resilient._core.rate_limit import RateLimitConfig, RateLimitCore
 from resilient._policies.common.factory import factory
 from resilient._policies.common.keyed import OfKey, Totals
@@ -30,6 +33,8 @@ from resilient._runtime import clock
 from resilient._runtime.decorate import AnyFunction, plain_type
 from resilient._runtime.keying import Key, KeyOf, check_key
 from resilient.errors import RateLimited, Rejected
+
+Cost = int | Callable[..., int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +62,18 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
     _error = RateLimited
     _reason = "rate"
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # made in one place
         self,
         name: str | None,
         config: RateLimitConfig,
         max_wait: float,
+        cost: Cost,
         key: Key | None,
         max_keys: int,
     ) -> None:
-        self._config, self._max_wait = config, max_wait
+        self._config, self._max_wait, self._cost = config, max_wait, cost
+        if not callable(cost):
+            self._usual_cost = cost
         super().__init__(name, key, max_keys)
 
     def take(self, n: int = 1) -> None:
@@ -104,10 +112,12 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
     def _new_state(self, key: Hashable) -> RateLimitCore:
         return RateLimitCore(self._config, clock.now(), self._woken, key)
 
-    def _try_acquire(self, state: RateLimitCore, priority: float, now: float) -> object:  # noqa: ARG002  # all are alike
-        return state if self._passes_now(state, now) else None
+    def _try_acquire(self, state: RateLimitCore, priority: float, cost: int, now: float) -> object:  # noqa: ARG002  # all are as important
+        if cost > self._config.burst:
+            refuse("cost", cost, f"at most the burst, {self._config.burst}")
+        return state if self._passes_now(state, now, cost) else None
 
-    def _passes_now(self, state: RateLimitCore, now: float, n: int = 1) -> bool:
+    def _passes_now(self, state: RateLimitCore, now: float, n: int) -> bool:
         """Let *n* calls pass, or none. Waiters whose loop was closed block nobody."""
         while state.queue and (first := cast("Sleeper", state.queue.first())).lost():
             state.give_up(first)
@@ -115,11 +125,11 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _arrive(self, waiter: Sleeper, now: float, *, patient: bool) -> float | Rejected:
         state: RateLimitCore = waiter.state
-        if self._try_acquire(state, 0.0, now) is not None:
+        if self._try_acquire(state, 0.0, waiter.cost, now) is not None:
             waiter.given = True
             next(state.calls.increment)
             return 0.0
-        wait = state.wait(now)
+        wait = state.wait(now, waiter.cost)
         if wait > self._max_wait or wait >= left_here():
             return self._reject(state, "rate", now, wait)
         if not patient:
@@ -161,7 +171,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
         self, state: RateLimitCore, reason: str, now: float, wait: float | None = None
     ) -> Rejected:
         next(state.rejected.increment)
-        wait = state.wait(now) if wait is None else wait
+        wait = state.wait(now, self._usual_cost) if wait is None else wait
         return self._rejection(state, reason, now, wait, self._explain(state))
 
     def _explain(self, state: RateLimitCore) -> str:
@@ -219,12 +229,16 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         states = self._states
+        weigh, cost = self._weigh(), self._usual_cost
+        ahead = find is None and self._cost == 1
         plain: type | None = None  # the type that it returned last
 
         def limited(*args: Any, **kwargs: Any) -> Any:
             nonlocal plain
-            if find is not None:
-                self._acquire_sync(find(*args, **kwargs), 0.0)
+            if not ahead:
+                key = None if find is None else find(*args, **kwargs)
+                n = cost if weigh is None else weigh(*args, **kwargs)
+                self._acquire_sync(key, 0.0, n)
             else:
                 if deadline_here() is not None:
                     check_deadline(self.name, clock.now())
@@ -244,10 +258,14 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         states = self._states
+        weigh, cost = self._weigh(), self._usual_cost
+        ahead = find is None and self._cost == 1
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
-            if find is not None:
-                await self._acquire(find(*args, **kwargs), 0.0)
+            if not ahead:
+                key = None if find is None else find(*args, **kwargs)
+                n = cost if weigh is None else weigh(*args, **kwargs)
+                await self._acquire(key, 0.0, n)
             else:
                 if deadline_here() is not None:
                     check_deadline(self.name, clock.now())
@@ -261,6 +279,12 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
             return await fn(*args, **kwargs)
 
         return limited
+
+    def _weigh(self) -> Callable[..., int] | None:
+        """What says how much a call costs; ``None`` if all cost the same."""
+        if not callable(self._cost):
+            return None
+        return per_call(self._cost, partial(check_int, "cost", least=0))
 
 
 @final
@@ -279,6 +303,7 @@ def rate_limit(
     per: Seconds = 1.0,
     burst: int | None = None,
     max_wait: Seconds = 0.0,
+    cost: Cost | None = None,
     key: Key | None = None,
     max_keys: int = 1024,
     name: str | None = None,
@@ -286,8 +311,8 @@ def rate_limit(
     """Let no more calls pass than were agreed on: *rate* in *per* seconds, and a burst.
 
     In no stretch of t seconds pass more than ``rate / per * t + burst`` calls, exactly: nothing is
-    rounded. Who waits is served in the order of arrival, across tasks, loops and threads. A sync
-    function in a thread with a running event loop does not wait.
+    rounded. Who waits is served in the order of arrival, across tasks, loops and threads, however
+    much each of them costs. A sync function in a thread with a running event loop does not wait.
 
     Args:
         rate: calls in *per* seconds, above 0; a fraction will do, ``rate_limit(0.5)`` is one call
@@ -297,6 +322,10 @@ def rate_limit(
             worth, ``max(1, ceil(rate))``.
         max_wait: seconds that a call may wait until it passes, at least 0; ``inf`` for no limit but
             the deadline.
+        cost: how many of them one call counts for, 1 by default: a whole number from 1 to the
+            burst, or a function of the call's arguments that returns one, from 0 (such a call
+            passes at once, and takes nothing) to the burst. Blocks and `admit` cost the number,
+            or 1.
         key: a function of the call's arguments, or the name of a parameter: a limit for each key.
         max_keys: how many keys are kept, at least 1: the least recently used one that is full
             goes first.
@@ -307,6 +336,8 @@ def rate_limit(
             deadline allows (``reason`` is ``"rate"``), or would block an event loop
             (``"would_block"``). It takes nothing. ``retry_after`` is exactly when a call that does
             not wait would pass.
+        ValueError: from a call that costs more than the burst, and so could never pass. It takes
+            nothing. What *cost* itself raises comes from the call as well.
         DeadlineExceeded: from a call, ``started`` false: nothing was left of the deadline, or it
             was moved while the call waited.
 
@@ -322,10 +353,15 @@ def rate_limit(
         check_seconds("per", per, above=0),
         None if burst is None else check_int("burst", burst),
     )
+    cost = 1 if cost is None else cost
+    cost = check_per_call("cost", cost, partial(check_int, "cost"), "a whole number")
+    if not callable(cost) and cost > config.burst:
+        refuse("cost", cost, f"at most the burst, {config.burst}")
     return RateLimit(
         check_name("name", name, instead="@rate_limit(100)"),
         config,
         check_seconds("max_wait", max_wait, finite=False),
+        cost,
         check_key(key),
         check_int("max_keys", max_keys),
     )

@@ -66,6 +66,8 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
     """Waiters that are to go on."""
     _usual_priority: float = 0.0
     """That of a call without arguments."""
+    _usual_cost: int = 1
+    """The same."""
 
     def __init__(
         self,

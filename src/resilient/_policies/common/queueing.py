@@ -47,7 +47,7 @@ class QueueingPolicy(AdmissionPolicy[Q]):
     # What a subclass says. All of it runs under the lock.
 
     @abc.abstractmethod
-    def _try_acquire(self, state: Q, priority: float, now: float) -> Any:
+    def _try_acquire(self, state: Q, priority: float, cost: int, now: float) -> Any:
         """Take a place for one call: return its ticket, ``None`` if there is no place."""
 
     def _arrive(self, waiter: Sleeper, now: float, *, patient: bool) -> float | Rejected:
@@ -82,14 +82,14 @@ class QueueingPolicy(AdmissionPolicy[Q]):
 
     # Twins.
 
-    def _acquire_sync(self, key: Hashable, priority: float) -> Any:
+    def _acquire_sync(self, key: Hashable, priority: float, cost: int = 1) -> Any:
         """Take a place for a sync call, if need be after a wait; returns its ticket."""
         limit = None
         if deadline_here() is not None:
             limit = check_deadline(self.name, clock.now())
-        if (ticket := self._acquire_at_once(key, priority)) is not None:
+        if (ticket := self._acquire_at_once(key, priority, cost)) is not None:
             return ticket
-        waiter = ThreadSleeper(priority)
+        waiter = ThreadSleeper(priority, cost)
         seconds = self._join(key, waiter, patient=not on_loop())
         try:
             while not waiter.given:
@@ -100,13 +100,13 @@ class QueueingPolicy(AdmissionPolicy[Q]):
             raise
         return self._ticket(waiter)
 
-    async def _acquire(self, key: Hashable, priority: float) -> Any:
+    async def _acquire(self, key: Hashable, priority: float, cost: int = 1) -> Any:
         """`_acquire_sync` for an async call."""
         if deadline_here() is not None:
             check_deadline(self.name, clock.now())
-        if (ticket := self._acquire_at_once(key, priority)) is not None:
+        if (ticket := self._acquire_at_once(key, priority, cost)) is not None:
             return ticket
-        waiter = async_sleeper(priority)
+        waiter = async_sleeper(priority, cost)
         seconds = self._join(key, waiter, patient=True)
         try:
             while not waiter.given:
@@ -117,12 +117,12 @@ class QueueingPolicy(AdmissionPolicy[Q]):
             raise
         return self._ticket(waiter)
 
-    def _acquire_at_once(self, key: Hashable, priority: float) -> Any:
+    def _acquire_at_once(self, key: Hashable, priority: float, cost: int) -> Any:
         """Take a place without a wait; ``None`` if there is none, but a queue."""
 
         def step(now: float) -> Any:
             state = self._states.find(key)
-            ticket = self._try_acquire(state, priority, now)
+            ticket = self._try_acquire(state, priority, cost, now)
             if ticket is not None:
                 next(state.calls.increment)  # under the lock: afterwards its key may be evicted
             elif not state.max_queue:
@@ -147,7 +147,7 @@ class QueueingPolicy(AdmissionPolicy[Q]):
     # Admission.
 
     def _admit_to(self, state: Q, now: float, draw: float) -> Any:  # noqa: ARG002  # no chance in it
-        ticket = self._try_acquire(state, self._usual_priority, now)
+        ticket = self._try_acquire(state, self._usual_priority, self._usual_cost, now)
         if ticket is None:
             return self._reject(state, self._reason, now)
         next(state.calls.increment)
@@ -158,10 +158,12 @@ class QueueingPolicy(AdmissionPolicy[Q]):
         return self._rejection(state, reason, now, None, self._explain(state))
 
     def _block_of(self, key: Hashable) -> Call:
-        return Call(self, self._acquire_sync(key, self._usual_priority), clock.now())
+        ticket = self._acquire_sync(key, self._usual_priority, self._usual_cost)
+        return Call(self, ticket, clock.now())
 
     async def _block_of_async(self, key: Hashable) -> Call:
-        return Call(self, await self._acquire(key, self._usual_priority), clock.now())
+        ticket = await self._acquire(key, self._usual_priority, self._usual_cost)
+        return Call(self, ticket, clock.now())
 
     def _forked(self) -> None:
         """See `PolicyBase._forked`: the threads that held the places, and waited, are not here."""

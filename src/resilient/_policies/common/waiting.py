@@ -49,8 +49,8 @@ class AsyncioSleeper(AsyncSleeper):
 
     __slots__ = ("_future", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, priority: float) -> None:
-        super().__init__(priority)
+    def __init__(self, loop: asyncio.AbstractEventLoop, priority: float, cost: int) -> None:
+        super().__init__(priority, cost)
         self._loop = loop
         self._future: asyncio.Future[bool] = loop.create_future()
 
@@ -91,10 +91,10 @@ class TrioSleeper(AsyncSleeper):
 
     __slots__ = ("_event", "_token")
 
-    def __init__(self, priority: float) -> None:
+    def __init__(self, priority: float, cost: int) -> None:
         import trio  # noqa: PLC0415  # loaded already: we are inside it
 
-        super().__init__(priority)
+        super().__init__(priority, cost)
         self._token = trio.lowlevel.current_trio_token()
         self._event = trio.Event()
 
@@ -127,8 +127,8 @@ class ThreadSleeper(Sleeper):
 
     __slots__ = ("_event", "_woken")
 
-    def __init__(self, priority: float = 0.0) -> None:
-        super().__init__(priority)
+    def __init__(self, priority: float = 0.0, cost: int = 1) -> None:
+        super().__init__(priority, cost)
         self._event = Signal()
         self._woken = False
 
@@ -162,12 +162,12 @@ class ThreadSleeper(Sleeper):
         return clock.now() >= until
 
 
-def async_sleeper(priority: float = 0.0) -> AsyncSleeper:
+def async_sleeper(priority: float = 0.0, cost: int = 1) -> AsyncSleeper:
     """The present task, of asyncio or trio, as one that can wait."""
     loop = loops.running_loop()
     if loop is not None and loops.current_task(loop) is not None:
-        return AsyncioSleeper(loop, priority)
-    return TrioSleeper(priority)
+        return AsyncioSleeper(loop, priority, cost)
+    return TrioSleeper(priority, cost)
 
 
 def on_loop() -> bool:
