@@ -128,6 +128,7 @@ def test_a_handler_may_be_async_and_tenacity_may_be_asked_async() -> None:
     fallback(later)
     fallback(instead=later)
     retry(on=tenacity.asyncio.retry_if_exception(later))
+    retry(on=OSError, on_result=bool, discard=later)
 
 
 class Later:

@@ -93,6 +93,7 @@ ROWS: list[Row] = [
     ("retry", lambda v: retry(on=OSError, within=v), "within", (0, -1.0, NAN, NEGATIVE), NOT_A_NUMBER, "above 0"),
     ("retry", lambda v: retry(on=OSError, budget=v), "budget", (), (3, 0.2, TEXT, FLAG), "RetryBudget"),
     ("retry", lambda v: retry(on=OSError, on_result=v), "on_result", (), (3, TEXT, FLAG), "function"),
+    ("retry", lambda v: retry(on=OSError, on_result=bool, discard=v), "discard", (), (3, TEXT, FLAG), "function"),
     ("retry", lambda v: retry(on=OSError, key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
     ("retry", lambda v: retry(v, on=OSError), "name", (), (3, b"r", len), "string"),
     ("RetryBudget", lambda v: RetryBudget(v), "ratio", (-0.1, NAN, INF), (NONE, *NOT_A_NUMBER), "at least 0"),
@@ -308,6 +309,8 @@ def test_settings_that_contradict_each_other_are_refused_by_name() -> None:
             fallback(**wrong)
     with pytest.raises(TypeError, match=r"handler must be a function.*write default="):
         fallback(None)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match=r"discard .*on_result"):
+        retry(on=OSError, discard=print)
     with pytest.raises(ValueError, match=r"negative .*negative_ttl"):
         cache(1, negative=bool)
 

@@ -926,6 +926,224 @@ def test_a_result_predicate_that_raises_returns_the_result(world: World) -> None
     world.run(scenario)
 
 
+# R8: what is not returned is discarded.
+
+
+def bad(result: object) -> bool:
+    return str(result).startswith("bad")
+
+
+@pytest.mark.rule("R8")
+def test_each_unwanted_result_that_is_not_returned_is_discarded_before_the_next_attempt(
+    exact: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        story: list[tuple[str, float]] = []
+        policy = retry(
+            on=ValueError,
+            on_result=bad,
+            wait=1,
+            discard=lambda result: story.append((result, w.now())),
+        )
+        result, script = await play(w, policy, "bad 1", "bad 2", "bad 3")
+        assert result == "bad 3"
+        assert script.at == pytest.approx([0, 1, 2])
+        assert [one for one, _ in story] == ["bad 1", "bad 2"]
+        assert [at for _, at in story] == pytest.approx([1, 2])
+        story.clear()
+        for fates, gone in (
+            (["bad 1", "good"], ["bad 1"]),
+            (["good"], []),
+            ([ValueError(), "bad 2", KeyError()], ["bad 2"]),
+            (["bad 1", ValueError(), ValueError()], ["bad 1"]),
+        ):
+            await play(w, policy, *fates)
+            assert [one for one, _ in story] == gone
+            story.clear()
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("R8")
+def test_a_result_that_is_returned_is_not_discarded_whatever_ended_the_attempts(
+    exact: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        gone: list[object] = []
+        rules: list[dict[str, Any]] = [
+            {"attempts": 1},
+            {"budget": RetryBudget(0, 0)},
+            {"stop": tenacity.stop_after_attempt(1)},
+            {"wait": 5, "within": 4},
+            {"wait": lambda attempt, error: 1 / 0},
+        ]
+        for rule in rules:
+            policy = retry(**{
+                "on": ValueError, "on_result": bad, "wait": 0, "discard": gone.append, **rule
+            })  # fmt: skip
+            result, script = await play(w, policy, "bad 1", "good")
+            assert (result, len(script.at), gone) == ("bad 1", 1, [])
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("R8", "R9", "F9")
+def test_a_result_whose_back_off_is_cut_short_is_discarded(async_world: World) -> None:
+    async def scenario(w: World) -> None:
+        gone: list[object] = []
+
+        async def discard(result: object) -> None:
+            with anyio.CancelScope(shield=True):
+                await w.sleep(1)
+            gone.append(result)
+
+        policy = retry(on=(), on_result=bad, wait=500 * w.unit, discard=discard)
+        with anyio.move_on_after(1 * w.unit) as scope:
+            await policy(w.function(Script(w, "bad 1", "good")))()
+        assert scope.cancelled_caught
+        assert gone == ["bad 1"]
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("R8", "F11")
+def test_a_result_whose_back_off_outlives_a_deadline_that_was_moved_is_discarded(
+    async_world: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        gone: list[object] = []
+        policy = retry(on=(), on_result=bad, wait=500 * w.unit, discard=gone.append)
+        limit = deadline(900 * w.unit)
+
+        async def move() -> None:
+            await w.sleep(1)
+            limit.reschedule(1 * w.unit)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(move)
+            with pytest.raises(DeadlineExceeded) as caught:
+                async with limit:
+                    await policy(w.function(Script(w, "bad 1", "good")))()
+        assert caught.value.policy == policy.name
+        assert not caught.value.started
+        assert gone == ["bad 1"]
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("R8")
+def test_a_result_is_returned_if_the_wait_took_all_the_time_and_then_it_is_not_discarded() -> None:
+    with virtual_time() as time, pytest.MonkeyPatch.context() as patch:
+        gone: list[object] = []
+        patch.setattr(clock, "sleep", lambda seconds: time.advance(2 * seconds))
+        policy = retry(on=(), on_result=bad, wait=1, within=1.5, discard=gone.append)
+        assert policy.call(lambda: "bad") == "bad"
+        assert gone == []
+
+
+@pytest.mark.rule("R8")
+def test_an_async_discard_is_awaited_and_so_is_what_a_plain_one_returns(
+    async_world: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        gone: list[object] = []
+
+        async def discard(result: object) -> None:
+            await w.sleep(1)
+            gone.append(result)
+
+        for one in (discard, lambda result: discard(result)):
+            policy = retry(on=(), on_result=bad, wait=0, discard=one)
+            assert (await play(w, policy, "bad 1", "good"))[0] == "good"
+        assert gone == ["bad 1"] * 2
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("R8")
+def test_an_async_discard_on_a_sync_function_is_refused_with_advice() -> None:
+    async def discard(result: object) -> None: ...
+
+    policy = retry(on=(), on_result=bad, discard=discard)
+    for attempt in (policy, policy.call):
+        with pytest.raises(TypeError, match=r"^discard .* plain function"):
+            attempt(lambda: 5)
+    assert policy.stats().calls == 0
+
+
+@pytest.mark.rule("R8", "F8")
+def test_a_discard_that_raises_is_logged_once_and_changes_no_outcome(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(w: World) -> None:
+        def broken(result: object) -> None:
+            raise RuntimeError("broken")
+
+        def later(result: object) -> object:
+            return w.sleep(0) if w.is_async else asyncio.sleep(0)
+
+        policy = retry(on=ValueError, on_result=bad, wait=0, discard=broken)
+        for _ in range(2):
+            assert (await play(w, policy, "bad 1", "bad 2", "good"))[0] == "good"
+        error = ValueError("mine")
+        result, _ = await play(w, policy, "bad 1", "bad 2", error)
+        assert result is error
+        policy = retry(on=ValueError, on_result=bad, wait=0, discard=later)
+        assert (await play(w, policy, "bad 1", "good"))[0] == "good"
+
+    world.run(scenario)
+    rows = [row.getMessage() for row in caplog.records]
+    assert len(rows) == (1 if world.is_async else 2), "a sync function can't await"
+    assert all("the discard function" in row for row in rows)
+
+
+class Exit(BaseException):
+    """One of the caller's own."""
+
+
+@pytest.mark.rule("R8", "F9")
+def test_an_exit_of_discard_passes(world: World) -> None:
+    async def scenario(w: World) -> None:
+        def leave(result: object) -> None:
+            raise Exit
+
+        policy = retry(on=ValueError, on_result=bad, wait=0, discard=leave)
+        with pytest.raises(Exit):
+            await play(w, policy, "bad 1", "good")
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("R8", "R3")
+def test_results_that_a_strategy_of_tenacity_does_not_want_are_discarded(world: World) -> None:
+    async def scenario(w: World) -> None:
+        gone: list[object] = []
+        policy = retry(on=tenacity.retry_if_result(bad), wait=0, discard=gone.append)
+        assert (await play(w, policy, "bad 1", "bad 2", "good"))[0] == "good"
+        assert gone == ["bad 1", "bad 2"]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("R8", "R10")
+def test_in_a_loop_the_result_is_the_blocks_own(world: World) -> None:
+    async def scenario(w: World) -> None:
+        gone: list[object] = []
+        policy = retry(on=(), on_result=bad, wait=0, discard=gone.append)
+        if w.is_async:
+            async for attempt in policy:
+                with attempt:
+                    attempt.again()
+        else:
+            for attempt in policy:
+                with attempt:
+                    attempt.again()
+        assert gone == []
+        assert policy.stats().attempts == 3
+
+    world.run(scenario)
+
+
 # R9: cancellation, and nothing shared.
 
 

@@ -128,6 +128,7 @@ retry(
     wait=lambda attempt, error: attempt * 0.1,
     budget=None,
     on_result=lambda result: result is None,
+    discard=print,
 )
 retry(
     on=tenacity.retry_if_exception_type(OSError),

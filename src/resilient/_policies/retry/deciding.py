@@ -6,6 +6,7 @@ share one decision, `DecidingRetry._next_step`, and each has its own way to run 
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -43,6 +44,7 @@ class Settings(NamedTuple):
     within: float
     budget: RetryBudget | None
     on_result: Callable[[Any], object] | None
+    discard: Callable[[Any], object] | None
     key: Key | None
 
 
@@ -64,7 +66,7 @@ class DecidingRetry(PolicyBase):
         self._settings, self._judge, self._wait = settings, settings.judge, settings.wait
         self._budget, self._max_attempts = settings.budget, settings.attempts
         self._calls, self._retries, self._recovered = Counter(), Counter(), Counter()
-        self._complained = self._warned = False
+        self._complained, self._warned = set[str](), False
         self._gave_up_by: dict[Reason, int] = dict.fromkeys(REASONS, 0)
 
     def _begin(self, began: float, budget: RetryBudget | None) -> None:
@@ -89,7 +91,7 @@ class DecidingRetry(PolicyBase):
         try:
             wanted = bool(at_once(settings.strategy(view.show(error, result))))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            return self._strategy_failed("retry", settings.strategy, fault)
+            return self._failed("retry strategy", settings.strategy, fault)
         return wanted or (error is None and self._unwanted(result))
 
     async def _retryable_async(
@@ -105,7 +107,7 @@ class DecidingRetry(PolicyBase):
         try:
             wanted = await ask_async(settings.strategy, view.show(error, result))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            return self._strategy_failed("retry", settings.strategy, fault)
+            return self._failed("retry strategy", settings.strategy, fault)
         return wanted or (error is None and self._unwanted(result))
 
     def _unwanted(self, result: Any) -> bool:
@@ -140,7 +142,7 @@ class DecidingRetry(PolicyBase):
                 assert self._settings.stateful_wait is not None
                 wait = self._settings.stateful_wait(view.show(error, result))
         except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
-            self._strategy_failed("wait", self._settings.asked_wait, fault)
+            self._failed("wait strategy", self._settings.asked_wait, fault)
             return "wait_failed"
         if at_least > wait:  # noqa: PLR1730  # max() costs two attribute look-ups
             wait = at_least
@@ -150,7 +152,7 @@ class DecidingRetry(PolicyBase):
                 state.upcoming_sleep = wait
                 stopped = stop(state)
             except Exception as fault:  # noqa: BLE001  # the same
-                self._strategy_failed("stop", self._settings.asked_stop, fault)
+                self._failed("stop strategy", self._settings.asked_stop, fault)
                 return "stop_failed"
         attempts = self._max_attempts
         if stopped or left <= wait or (attempts is not None and attempt >= attempts):
@@ -179,11 +181,37 @@ class DecidingRetry(PolicyBase):
                 raise
         clock.sleep(seconds)
 
-    def _strategy_failed(self, what: str, strategy: object, fault: Exception) -> bool:
-        """Say once in the log that a strategy raised: false, since it asks for no other attempt."""
-        if not self._complained:
-            self._complained = True
-            notify.log_predicate_error(strategy, fault, f"{what} strategy")
+    # What is not returned.
+
+    def _discard(self, error: Exception | None, result: Any) -> None:
+        """Give an unwanted *result*, if there was no *error*, to ``discard``."""
+        discard = self._settings.discard
+        if error is not None or discard is None:
+            return
+        try:
+            at_once(discard(result))
+        except Exception as fault:  # noqa: BLE001  # it must not replace the call's own outcome
+            self._failed("discard function", discard, fault)
+
+    async def _discard_async(self, error: Exception | None, result: Any) -> None:
+        """`_discard` for an async function."""
+        discard = self._settings.discard
+        if error is not None or discard is None:
+            return
+        try:
+            done = discard(result)
+            if inspect.isawaitable(done):
+                await done
+        except Exception as fault:  # noqa: BLE001  # the same
+            self._failed("discard function", discard, fault)
+
+    def _failed(self, what: str, function: object, fault: Exception) -> bool:
+        """Say once in the log that a strategy, or ``discard``, raised: false, since that asks for
+        no other attempt.
+        """
+        if what not in self._complained:
+            self._complained.add(what)
+            notify.log_predicate_error(function, fault, what)
         return False
 
     def _gave_up(self, why: StopReason, attempts: int, error: BaseException | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from resilient._core.checks import (
     Seconds,
+    check_callable,
     check_int,
     check_name,
     check_seconds,
@@ -53,6 +54,7 @@ def retry(
     within: Seconds | None = None,
     budget: RetryBudget | Literal[Default.DEFAULT] | None = DEFAULT,
     on_result: Callable[[Any], object] | None = None,
+    discard: Callable[[Any], object] | None = None,
     key: Key | None = None,
 ) -> Retry:
     """Try again what failed and may be repeated, within a budget and the deadline.
@@ -77,6 +79,10 @@ def retry(
             ``None`` for none.
         on_result: a predicate on the result; true makes it unwanted. The last result is returned
             all the same.
+        discard: a function that gets each unwanted result that is not returned, to close it: right
+            before the next attempt begins, or when the wait for that is cut short. It may be async
+            for async functions. What it raises is logged once. Only where results are judged;
+            in a loop they are your own.
         key: a function of the call's arguments, or the name of a parameter: one balance for each
             key (the 1024 used last), all as *budget* is.
 
@@ -109,6 +115,8 @@ def retry(
         )
     if budget is not DEFAULT and budget is not None and not isinstance(budget, RetryBudget):
         refuse_type("budget", budget, "a RetryBudget, or None for none")
+    if discard is not None and on_result is None and not is_retry_strategy(on):
+        raise ValueError("discard gets unwanted results, and on_result must say which these are")
     strategy = on if is_retry_strategy(on) else None
     settings = Settings(
         attempts=None if attempts is None else check_int("attempts", attempts),
@@ -123,6 +131,7 @@ def retry(
         within=limit,
         budget=RetryBudget() if budget is DEFAULT else budget,
         on_result=check_sync("on_result", on_result),
+        discard=check_callable("discard", discard),
         key=check_key(key),
     )
     return Retry(name, settings)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from resilient._core.functions import is_coroutine_function
 from resilient._core.retry import REASONS, Reason
 from resilient._core.snapshot import ReadOnlyDict
 from resilient._policies.common.keyed import KeyedState
@@ -106,6 +107,12 @@ class Retry(DecidingRetry):
         if self._settings.strategy_is_async:
             raise TypeError(
                 f"on= is a strategy of tenacity.asyncio, which {fn!r}, a sync function, can't await"
+            )
+        discard = self._settings.discard
+        if is_coroutine_function(discard):
+            raise TypeError(
+                f"discard {discard!r} is an async def, which {fn!r}, a sync function, can't await: "
+                "write a plain function"
             )
         if self._is_plain():
             return fast_path.wrap_sync(self, fn)

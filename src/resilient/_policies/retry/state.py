@@ -72,12 +72,17 @@ class RetryState:
         """Go on from the outcome of an attempt."""
         try:
             while self._policy._retryable(error, result, self._view):
-                if (reason := self.step(error, result)) is not None:
-                    return self.give_up(reason, error, result)
-                if self.waited:
-                    self._policy._sleep(self.waited, error)
-                    if self.left() <= 0:
-                        return self.give_up("deadline", error, result)
+                try:
+                    reason = self.step(error, result)
+                    if reason is None and self.waited:
+                        self._policy._sleep(self.waited, error)
+                        reason = "deadline" if self.left() <= 0 else None
+                    if reason is not None:
+                        return self.give_up(reason, error, result)
+                except BaseException:
+                    self._policy._discard(error, result)
+                    raise
+                self._policy._discard(error, result)
                 self.count()
                 error, result = self.attempt_once()
             return self.end(error, result)
@@ -88,12 +93,19 @@ class RetryState:
         """Go on from the outcome of an attempt."""
         try:
             while await self._policy._retryable_async(error, result, self._view):
-                if (reason := self.step(error, result)) is not None:
-                    return self.give_up(reason, error, result)
-                if self.waited or not self.attempt % YIELD_EVERY:
-                    await wait_here(self._policy.name, self.last_error, loops.sleep, self.waited)
-                    if self.left() <= 0:
-                        return self.give_up("deadline", error, result)
+                try:
+                    reason = self.step(error, result)
+                    if reason is None and (self.waited or not self.attempt % YIELD_EVERY):
+                        await wait_here(
+                            self._policy.name, self.last_error, loops.sleep, self.waited
+                        )
+                        reason = "deadline" if self.left() <= 0 else None
+                    if reason is not None:
+                        return self.give_up(reason, error, result)
+                except BaseException:
+                    await self._policy._discard_async(error, result)
+                    raise
+                await self._policy._discard_async(error, result)
                 self.count()
                 error, result = await self.attempt_once_async()
             return self.end(error, result)
