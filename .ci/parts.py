@@ -83,6 +83,11 @@ def parts() -> list[Part]:
             "tests/drill/test_scenarios.py",
             after="packages",
         ),
+        Part(
+            "attacks",
+            ".venv/bin/python -m pytest -q -p no:cacheprovider --attacks 15 tests/attacks",
+            after="packages",
+        ),
         Part("benchmarks", "make bench BENCH=--short", after="packages"),
         Part("types", "make types", after="packages"),
         Part(

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-drill", action="store_true", help="drill each scenario, not only the partition"
     )
+    parser.addoption("--attacks", type=int, default=1, help="so many times the attacks")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
