@@ -386,7 +386,7 @@ class Places(RuleBasedStateMachine):
         self.over(call)
 
     @precondition(lambda self: self.calls)
-    @rule(limit=st.integers(1, 5))
+    @rule(limit=st.integers(0, 5))
     def leave_while_the_limit_changes(self, limit: int) -> None:
         def meanwhile() -> None:
             self.resize(limit)
@@ -407,7 +407,7 @@ class Places(RuleBasedStateMachine):
         else:
             self.over(waiter)
 
-    @rule(limit=st.integers(1, 5) | st.integers(1, 3 * FEW))
+    @rule(limit=st.integers(0, 5) | st.integers(1, 3 * FEW))
     def resize(self, limit: int) -> None:
         self.limit = limit
         self.core.resize(limit)

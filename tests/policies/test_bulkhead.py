@@ -616,6 +616,28 @@ def test_fewer_places_cut_nobody_short_and_wait_for_running_calls(world: World) 
     world.run(scenario)
 
 
+@pytest.mark.rule("L2")
+def test_no_places_pause_it_until_there_are_some(world: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = bulkhead(2, queue=2)
+        running = policy.admit()
+        policy.resize(0)
+        fn = policy(w.function(lambda: policy.stats().limit))
+
+        async def control() -> None:
+            await queued(w, policy, 2)
+            with pytest.raises(BulkheadFull):
+                policy.admit()
+            running.close()
+            assert policy.stats().queued == 2, "nobody gets the place of a call that ends"
+            policy.resize(1)
+
+        assert await w.together(*([lambda: w.call(fn)] * 2), control) == [1, 1, None]
+        at_rest(policy, 1)
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("L2", "F10")
 def test_resize_is_for_every_key_and_of_a_key_for_that_one(world: World) -> None:
     async def scenario(w: World) -> None:
@@ -1024,8 +1046,8 @@ def test_a_wrong_argument_is_named_with_its_value_and_range(
 def test_a_wrong_limit_changes_nothing_and_a_forgotten_pair_of_parentheses_is_told() -> None:
     policy, keyed = bulkhead(2), bulkhead(2, key=lambda tenant: tenant)
     for resize in (policy.resize, keyed.resize, keyed.of("a").resize):
-        for bad, error in ((0, ValueError), (1.5, TypeError), (None, TypeError)):
-            with pytest.raises(error, match="limit must be a whole number of at least 1"):
+        for bad, error in ((-1, ValueError), (1.5, TypeError), (None, TypeError)):
+            with pytest.raises(error, match="limit must be a whole number of at least 0"):
                 resize(bad)  # type: ignore[arg-type]  # that is what is tested
     at_rest(policy, 2)
     with pytest.raises(TypeError, match=r"write @bulkhead\(10\), with parentheses"):

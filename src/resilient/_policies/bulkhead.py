@@ -70,9 +70,10 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
         present and future.
 
         Args:
-            limit: at least 1.
+            limit: at least 0, which pauses: no call begins until it is raised, and those who wait
+                keep their place in the queue.
         """
-        check_int("limit", limit)
+        check_int("limit", limit, least=0)
 
         def begin() -> None:
             self._limit = limit
@@ -88,7 +89,7 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
 
     def _resize_key(self, key: Hashable, limit: int) -> None:
         """`resize` for one key, for as long as it is kept."""
-        check_int("limit", limit)
+        check_int("limit", limit, least=0)
         self._locked(lambda _now: self._states.find(key).resize(limit))
 
     def _new_state(self, key: Hashable) -> BulkheadCore:
