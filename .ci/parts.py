@@ -85,7 +85,7 @@ def parts() -> list[Part]:
         ),
         Part(
             "attacks",
-            ".venv/bin/python -m pytest -q -p no:cacheprovider --attacks 15 tests/attacks",
+            ".venv/bin/python -m pytest -q -p no:cacheprovider --attacks 10 tests/attacks",
             after="packages",
         ),
         Part("benchmarks", "make bench BENCH=--short", after="packages"),
