@@ -17,6 +17,7 @@ settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("default")
+pytest_plugins = ["pytester"]
 REFUSED = {"resilient", "tests", "benchmarks", "tenacity"}
 """Whose `time.sleep` fails: ours, and that of a library that we wait with."""
 

@@ -156,7 +156,10 @@ def call_test(function: Any) -> None:
     )
     if wants:
         with virtual_time(fresh=True) as clock:
-            function(clock)
+            if inspect.iscoroutinefunction(function):
+                clock.run(function, clock)
+            else:
+                function(clock)
     else:
         function()
 

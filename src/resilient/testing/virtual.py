@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import selectors
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, final
 
 from resilient._core.checks import Seconds, check_seconds
-from resilient._runtime import clock, rng
+from resilient._runtime import clock, loops, rng
+from resilient.testing.jumping import JumpingLoop, current_clock, mock_clock, replace_clock
 from resilient.testing.recorders import reset_all
 
 if TYPE_CHECKING:
@@ -21,11 +20,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-PATIENCE: Final = 5.0
-"""Real seconds that a loop without a timer waits for another thread, which may be idle for good."""
 FARTHEST: Final = 1e290
 """Seconds; time stands still there. Beyond it, nanoseconds are none that a float can hold."""
 _active = threading.Lock()
+_current: VirtualTime | None = None
+
+
+def current() -> VirtualTime | None:
+    """The virtual time that the policies are on now."""
+    return _current
 
 
 @final
@@ -36,6 +39,9 @@ class VirtualTime:
         self._start = start
         self._passed_at = start  # without what trio's clock has to say
         self._trio: MockClock | None = None
+        self._ahead = 0.0  # of trio's clock
+        self._loops: list[JumpingLoop] = []
+        self._runs: list[MockClock] = []  # of runs of trio that began on another clock
         self._changing = threading.Lock()
         self._waiting: dict[clock.Event, float] = {}
         self._ended_at: float | None = None  # by the clock that is back then
@@ -73,12 +79,10 @@ class VirtualTime:
         """
 
         async def main() -> R:
-            loop = asyncio.get_running_loop()
-            assert isinstance(loop, JumpingLoop)
-            loop.watch_threads()
+            self.move_running_loop()
             return await fn(*args, **kwargs)
 
-        with asyncio.Runner(loop_factory=lambda: JumpingLoop(self)) as runner:
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             return runner.run(main())
 
     def trio_clock(self) -> MockClock:
@@ -86,16 +90,32 @@ class VirtualTime:
 
         It jumps when all tasks wait, and this time follows it.
         """
-        from trio.testing import MockClock  # noqa: PLC0415  # only where trio is
-
         with self._changing:
-            if self._trio is not None:
-                self._passed_at = self._trio.current_time()
-            self._trio = mock = MockClock(autojump_threshold=0)
-            mock.jump(self._passed_at)
-            return mock
+            return self._follow(mock_clock(self._present()))
 
     # Inside: the seam's `Clock` is `_Seam` below.
+
+    def move_running_loop(self) -> None:
+        """Let the loop that runs here follow this time, if one does, whoever made it.
+
+        Raises:
+            RuntimeError: this loop can't; it says what to write.
+        """
+        task = loops.trio_task()
+        if task is not None:
+            with self._changing:
+                if current_clock() is not self._trio:
+                    self._runs.append(self._follow(replace_clock(task, self._present())))
+        elif (loop := loops.running_loop()) is not None:
+            self._loops = [one for one in self._loops if not one.loop.is_closed()]
+            if all(one.loop is not loop for one in self._loops):
+                self._loops.append(JumpingLoop(loop, self))
+
+    def _follow(self, mock: MockClock) -> MockClock:
+        """Go by trio's clock from now on."""
+        self._passed_at = self._present()
+        self._trio, self._ahead = mock, mock.current_time() - self._passed_at
+        return mock
 
     def reading(self) -> float:
         """What the policies read; a deadline may do so when time is real again: it goes on then."""
@@ -104,7 +124,7 @@ class VirtualTime:
 
     def _present(self) -> float:
         mock = self._trio
-        return self._passed_at if mock is None else mock.current_time()
+        return self._passed_at if mock is None else mock.current_time() - self._ahead
 
     def wait(self, event: clock.Event, until: float) -> None:
         """Wait in a plain thread until *event* is set, or somebody lets the time pass; or until
@@ -122,8 +142,13 @@ class VirtualTime:
     def end(self) -> None:
         """Time is real again: nobody waits by this one any more."""
         with self._changing:
+            self._passed_at, self._trio = self._present(), None
             self._ended_at = clock.now()
             waiting = tuple(self._waiting)
+        for loop in self._loops:
+            loop.release()
+        for run in self._runs:
+            run.rate, run.autojump_threshold = 1.0, math.inf
         for event in waiting:
             event.set()
 
@@ -144,108 +169,26 @@ class _Seam:
         self.wait = time.wait
 
 
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop on virtual time."""
-
-    def __init__(self, time: VirtualTime) -> None:
-        self._virtual = time
-        self._out = 0  # calls in the loop's executor
-        self._workers: Callable[[], int] = int  # calls in anyio's threads
-        super().__init__(_JumpingSelector(self))
-
-    def time(self) -> float:
-        """The virtual instant."""
-        return self._virtual.reading()
-
-    def watch_threads(self) -> None:
-        """Count anyio's threads too, from inside the loop, if anyio is there."""
-        if "anyio" in sys.modules:
-            import anyio.to_thread  # noqa: PLC0415  # loaded already
-
-            limiter = anyio.to_thread.current_default_thread_limiter()
-            self._workers = lambda: limiter.borrowed_tokens
-
-    def run_in_executor(  # type: ignore[override]  # typeshed's variadic one
-        self, executor: Any, func: Any, *args: Any
-    ) -> asyncio.Future[Any]:
-        """As ever, but counted."""
-        future = super().run_in_executor(executor, func, *args)
-        self._out += 1
-        future.add_done_callback(self._back)
-        return future
-
-    async def shutdown_default_executor(
-        self,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109  # the method that is overridden has it
-    ) -> None:
-        """As ever, but without *timeout*, which would pass in no time."""
-        self._out += 1
-        try:
-            await super().shutdown_default_executor()
-        finally:
-            self._out -= 1
-
-    def jump(self, timeout: float | None) -> bool:
-        """Nothing is ready for *timeout* seconds: let them pass.
-
-        False if something outside must be waited for.
-        """
-        if self._out or self._workers():
-            return False
-        if timeout is not None:
-            self._virtual.advance(timeout)
-            self._clock_resolution = max(1e-9, 2 * math.ulp(self.time()))  # rounding is no wait
-        return timeout is not None
-
-    def patience(self, timeout: float | None) -> float | None:
-        """Real seconds to wait for something outside; ``None`` for a call that is surely out."""
-        if self._out or self._workers():
-            return None
-        assert timeout is None, "jump() has seen to the timers"
-        return PATIENCE if threading.active_count() > 1 else 0.0
-
-    def _back(self, _: asyncio.Future[Any]) -> None:
-        self._out -= 1
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that does not wait for time to pass."""
-
-    def __init__(self, loop: JumpingLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
-        if ready or timeout == 0:
-            return ready
-        if self._loop.jump(timeout):
-            return []
-        patience = self._loop.patience(timeout)
-        ready = super().select(patience)
-        if not ready and patience is not None:
-            raise RuntimeError("virtual time stands still: nothing is ready, and no timer is set")
-        return ready
-
-
 @contextmanager
 def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]:
     """Put every policy, also one built earlier, on a virtual clock that never waits.
 
     It starts at the next whole second after the present reading. A sleep of a sync policy
     advances it at once; `VirtualTime.run` runs async code on a loop that follows it; on trio, give
-    ``trio.run`` the clock of `VirtualTime.trio_clock`. Policies without an ``rng`` of their own
-    draw from ``random.Random(seed)``. On leaving, real time goes on from where the virtual one
-    ended, so that for policies it never goes back; with *fresh* from where it was, since they
-    remember nothing.
+    ``trio.run`` the clock of `VirtualTime.trio_clock`. Entered inside a loop that runs already, it
+    moves that loop until it is left. Policies without an ``rng`` of their own draw from
+    ``random.Random(seed)``. On leaving, real time goes on from where the virtual one ended, so
+    that for policies it never goes back; with *fresh* from where it was, since they remember
+    nothing.
 
     Args:
         seed: of the dice.
         fresh: let every policy start as new, and leave it as new: read `stats` inside the block.
 
     Raises:
-        RuntimeError: time is virtual already.
+        RuntimeError: time is virtual already, or the loop that runs here can't be moved.
     """
+    global _current  # noqa: PLW0603  # there is one at a time
     if not _active.acquire(blocking=False):
         raise RuntimeError("time is virtual already: one virtual_time() at a time")
     try:
@@ -258,6 +201,9 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
             if fresh:
                 reset_all()
             stack.enter_context(rng.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
+            time.move_running_loop()
+            _current = time
             yield time
     finally:
+        _current = None
         _active.release()
