@@ -36,7 +36,7 @@ def test_it_is_decided_when_no_attempt_runs_or_one_has_decided_it() -> None:
     race.ended()
     assert (race.is_decided, race.over) == (True, False)
     race = race_of(2)
-    race.returned(1, "result")
+    race.returned("result")
     assert race.is_decided
 
 
@@ -44,11 +44,11 @@ def test_it_is_decided_when_no_attempt_runs_or_one_has_decided_it() -> None:
 def test_the_first_result_wins_and_is_handed_out_once() -> None:
     race = race_of(2)
     race.raised(1, OSError(), BAD)
-    assert not race.has_won
-    assert race.returned(2, "fast") is True
-    assert race.returned(1, "slow") is False
-    assert (race.has_won, race.over, race.has_exit) == (True, True, False)
-    assert race.take_results() == ["fast"]
+    assert not race.has_result
+    assert race.returned("fast") is True
+    assert race.returned("slow") is False
+    assert (race.has_result, race.over, race.has_exit) == (True, True, False)
+    assert race.take_result() == "fast"
     assert race.take_results() == []
 
 
@@ -83,35 +83,76 @@ def test_if_all_fail_the_error_is_that_of_the_first_attempt(order: tuple[int, ..
     assert race.take_error() is errors[1]
 
 
+@pytest.mark.rule("H2", "H3", "F16")
+def test_an_unwanted_result_is_owed_a_replacement_and_that_of_the_first_is_kept() -> None:
+    race = race_of(3)
+    assert race.unwanted(2, "second") is False
+    assert race.unwanted(1, "first") is True
+    assert (race.owed(), race.over) == (2, False)
+    race.raised(3, OSError(), BAD)
+    assert race.has_result
+    assert race.take_result() == "first"
+    assert race.take_results() == []
+
+
+@pytest.mark.rule("H3", "F16")
+def test_if_the_first_fails_and_others_are_unwanted_its_error_is_that_of_the_call() -> None:
+    race, error = race_of(2), OSError()
+    race.raised(1, error, BAD)
+    race.unwanted(2, "second")
+    assert not race.has_result
+    assert race.take_error() is error
+
+
+@pytest.mark.rule("H1", "F16")
+def test_a_good_result_comes_before_an_unwanted_one_which_is_left() -> None:
+    race = race_of(2)
+    race.unwanted(1, "bad")
+    race.returned("good")
+    assert race.unwanted(1, "too late") is False
+    assert race.take_result() == "good"
+    assert race.take_results() == ["bad"]
+
+
+@pytest.mark.rule("H2", "F16")
+def test_what_ends_the_call_comes_before_an_unwanted_result() -> None:
+    race, error = race_of(2), KeyError()
+    race.unwanted(1, "bad")
+    race.raised(2, error, OK)
+    assert not race.has_result
+    assert race.take_results() == ["bad"]
+    assert race.take_error() is error
+
+
 @pytest.mark.rule("H2")
 def test_an_error_that_is_not_to_be_replaced_ends_the_call() -> None:
     race, error = race_of(2), KeyError()
     race.raised(1, OSError(), BAD)
     race.raised(2, error, OK)
-    assert (race.over, race.has_won) == (True, False)
+    assert (race.over, race.has_result) == (True, False)
     race.end_by(ValueError())
-    assert race.returned(1, "late") is False
+    assert race.returned("late") is False
     assert race.take_error() is error
 
 
 @pytest.mark.rule("H1")
 def test_what_comes_after_a_result_does_not_end_the_call() -> None:
     race = race_of(2)
-    race.returned(1, "result")
+    race.returned("result")
     race.raised(2, KeyError(), OK)
-    assert race.has_won
+    assert race.has_result
 
 
 @pytest.mark.rule("F9")
 def test_an_exit_comes_before_a_cancellation_and_that_before_all_else() -> None:
     race = race_of(2)
-    race.returned(1, "result")
+    race.returned("result")
     cancelled, first, second = asyncio.CancelledError(), SystemExit(1), SystemExit(2)
     race.cancel_by(cancelled)
-    assert (race.has_won, race.has_exit) == (False, False)
+    assert (race.has_result, race.has_exit) == (False, False)
     race.exit_by(first)
     race.exit_by(second)
-    assert (race.has_won, race.has_exit) == (False, True)
+    assert (race.has_result, race.has_exit) == (False, True)
     assert race.take_error() is first
 
     race = race_of(2)
@@ -125,7 +166,7 @@ def test_an_exit_decides_the_race_though_nothing_else_has() -> None:
     race = race_of(2)
     race.exit_by(SystemExit())
     assert race.is_decided
-    assert race.returned(2, "late") is False
+    assert race.returned("late") is False
 
 
 def test_an_error_that_was_taken_is_forgotten() -> None:

@@ -87,6 +87,7 @@ WHERE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "retry stop": ("stop", lambda ask: retry(on=OSError, stop=ask)),
     "retry key": ("key", lambda ask: retry(on=OSError, key=ask)),
     "hedge on": ("on", lambda ask: hedge(1, on=ask)),
+    "hedge on_result": ("on_result", lambda ask: hedge(1, on_result=ask)),
     "hedge discard": ("discard", lambda ask: hedge(1, discard=ask)),
     "fallback on": ("on", lambda ask: fallback(default=1, on=ask)),
     "fallback on_result": ("on_result", lambda ask: fallback(default=1, on_result=ask)),

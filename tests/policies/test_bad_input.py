@@ -157,9 +157,10 @@ ROWS: list[Row] = [
     ("throttle", lambda v: throttle(rng=v), "rng", (), (3, TEXT, lambda: 0.5), "random.Random"),
     ("throttle", lambda v: throttle(name=v), "name", (), (3, b"t", len), "string"),
     ("throttle.of", lambda v: throttle(key="k").of(v), "key", (), (["a"], {"a": 1}), "hashable"),
-    ("hedge", lambda v: hedge(v), "after", (0, -1.0, NAN, INF, NEGATIVE, "p0", "p101", "p", "95", "p-5", "p1e1", "P95", ""), (NONE, FLAG, [1.0], THING, 1j, len), ""),
+    ("hedge", lambda v: hedge(v), "after", (-1.0, NAN, INF, NEGATIVE, "p0", "p101", "p", "95", "p-5", "p1e1", "P95", ""), (NONE, FLAG, [1.0], THING, 1j, len), ""),
     ("hedge", lambda v: hedge(1, max=v), "max", (0, -1), (1.5, NAN, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("hedge", lambda v: hedge(1, on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
+    ("hedge", lambda v: hedge(1, on_result=v), "on_result", (), (3, TEXT, FLAG), "function"),
     ("hedge", lambda v: hedge(1, budget=v), "budget", (), (3, 0.2, TEXT, FLAG), "RetryBudget"),
     ("hedge", lambda v: hedge(1, discard=v), "discard", (), (3, TEXT, FLAG, coroutine), "function"),
     ("hedge", lambda v: hedge(1, name=v), "name", (), (3, b"h", len), "string"),
@@ -276,7 +277,7 @@ def test_what_is_allowed_is_allowed_at_its_very_ends() -> None:
     adaptive_limit(initial=1, min=1, max=1, queue=0, priority=-1e300)
     adaptive_limit(algorithm="vegas", priority=lambda: 0, key="tenant", max_keys=1)
     throttle(k=1, window=dt.timedelta(milliseconds=1), minimum=1, max_reject=0.999, on=())
-    for after in (dt.timedelta(seconds=1), 1e-9, "p100", "p99.9", "p0.1"):
+    for after in (dt.timedelta(seconds=1), dt.timedelta(0), 0, 1e-9, "p100", "p99.9", "p0.1"):
         hedge(after, max=1, on=(), budget=RetryBudget(0, 0), discard=print)
     fallback(default=None, on=())
     fallback(print)

@@ -326,6 +326,60 @@ def test_a_discard_that_raises_is_logged_once_and_disturbs_no_call(
     assert rows[0].exc_info is not None
 
 
+# All at once.
+
+
+@pytest.mark.rule("H1")
+@pytest.mark.parametrize("most", [1, 3])
+def test_after_0_all_attempts_begin_in_the_same_step(async_world: World, most: int) -> None:
+    async def scenario(w: World) -> None:
+        begun = 0
+        seen: list[int] = []  # how many have begun, one step after each did
+
+        async def fn() -> int:
+            nonlocal begun
+            begun += 1
+            number = begun
+            await anyio.lowlevel.checkpoint()
+            seen.append(begun)
+            await w.sleep(1 if number > most else 2)
+            return number
+
+        policy = after(w, 0, max=most)
+        with record(HedgeLaunched) as events:
+            assert await policy(fn)() == most + 1
+        assert seen == [most + 1] * (most + 1)
+        assert [event.attempt for event in events] == list(range(2, most + 2))
+        stats = policy.stats()
+        assert (stats.hedges, stats.after) == (most, 0.0)
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("H4")
+def test_after_0_there_are_no_more_than_the_budget_pays_for(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        attempts = Attempts(w, (1, ...))
+        policy = after(w, 0, max=5, budget=RetryBudget(ratio=0, per_second=0.2))
+        assert str(await policy(attempts)()).startswith("value")
+        assert attempts.begun == at(0, 0, 0)
+        assert (policy.stats().hedges, policy.stats().no_budget) == (2, 1)
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("H4", "D6")
+def test_after_0_a_call_without_time_left_makes_no_attempt(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        attempts = Attempts(w, (1, ...))
+        with pytest.raises(DeadlineExceeded):
+            async with deadline(0):
+                await after(w, 0)(attempts)()
+        assert attempts.begun == []
+
+    exact.run(scenario)
+
+
 # H2, H3: attempts that fail.
 
 
@@ -380,6 +434,108 @@ def test_any_other_error_ends_the_call_and_cancels_the_others(
         assert attempts.ended == {culprit: "ended", 3 - culprit: "cancelled"}
 
     async_world.run(scenario)
+
+
+def bad(result: object) -> bool:
+    return str(result).startswith("bad")
+
+
+@pytest.mark.rule("H2", "F16")
+def test_an_unwanted_result_is_replaced_at_once_and_discarded(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        dropped: list[object] = []
+        attempts = Attempts(w, (1, "bad 1"), (1, "bad 2"), (1, "good"))
+        policy = after(w, 50, max=2, on_result=bad, discard=dropped.append)
+        assert await policy(attempts)() == "good"
+        assert attempts.begun == at(0, 1, 2)
+        assert sorted(dropped, key=str) == ["bad 1", "bad 2"]
+        assert (policy.stats().hedges, policy.stats().won) == (2, 1)
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("H3", "F16")
+@pytest.mark.parametrize("lasts", [(1, 1, 1), (9, 1, 1), (4, 9, 1)])
+def test_if_all_results_are_unwanted_it_is_the_first_attempts(
+    exact: World, lasts: tuple[float, ...]
+) -> None:
+    async def scenario(w: World) -> None:
+        dropped: list[object] = []
+        attempts = Attempts(w, *((one, f"bad {n}") for n, one in enumerate(lasts, 1)))
+        policy = after(w, 2, max=2, on_result=bad, discard=dropped.append)
+        assert await policy(attempts)() == "bad 1"
+        assert sorted(dropped, key=str) == ["bad 2", "bad 3"]
+        assert policy.stats().won == 0
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("H3", "F16")
+def test_a_call_without_a_good_result_ends_as_its_first_attempt_did(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        dropped: list[object] = []
+        error = ConnectionError()
+        policy = after(w, 50, on_result=bad, discard=dropped.append)
+        with pytest.raises(ConnectionError) as caught:
+            await policy(Attempts(w, (1, error), (1, "bad 2")))()
+        assert caught.value is error
+        assert dropped == ["bad 2"]
+        assert await policy(Attempts(w, (1, "bad 1"), (1, error)))() == "bad 1"
+        assert dropped == ["bad 2"]
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("H2", "F16")
+def test_an_error_that_ends_the_call_comes_before_an_unwanted_result(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        dropped: list[object] = []
+        policy = after(w, 50, on=OSError, on_result=bad, discard=dropped.append)
+        with pytest.raises(KeyError):
+            await policy(Attempts(w, (1, "bad 1"), (1, KeyError())))()
+        assert dropped == ["bad 1"]
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("F9", "F16")
+def test_the_unwanted_result_of_a_call_that_is_cancelled_is_discarded(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        dropped: list[object] = []
+        policy = after(w, 50, on_result=bad, discard=dropped.append)
+        with anyio.move_on_after(3) as scope:
+            await policy(Attempts(w, (1, "bad 1"), (9, "good")))()
+        assert scope.cancelled_caught
+        assert dropped == ["bad 1"]
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("H4", "F16")
+def test_an_unwanted_result_is_no_success_that_a_quantile_learns_from(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        policy = hedge("p50", budget=None, on_result=bad)
+        for _ in range(30):
+            assert await policy(Attempts(w, (1, "bad")))() == "bad"
+        assert policy.stats().after is None
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("F12", "F16")
+def test_a_predicate_on_the_result_that_raises_is_logged_once_and_the_result_wins(
+    exact: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(w: World) -> None:
+        def broken(result: object) -> bool:
+            raise RuntimeError("broken")
+
+        policy = after(w, 50, on_result=broken)
+        for _ in range(2):
+            assert await policy(Attempts(w, (1, ...)))() == "value 1"
+
+    exact.run(scenario)
+    assert len([row for row in caplog.records if row.name == "resilient"]) == 1
 
 
 @pytest.mark.rule("H2", "F12")
@@ -789,9 +945,8 @@ def test_a_sync_function_that_returns_a_coroutine_is_refused_as_well() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "kind", "words"),
     [
-        ({"after": 0}, ValueError, ["after", "0", "above 0"]),
-        ({"after": -1.5}, ValueError, ["after", "-1.5", "above 0"]),
-        ({"after": math.nan}, ValueError, ["after", "nan", "above 0"]),
+        ({"after": -1.5}, ValueError, ["after", "-1.5", "at least 0"]),
+        ({"after": math.nan}, ValueError, ["after", "nan", "at least 0"]),
         ({"after": math.inf}, ValueError, ["after", "inf", "finite"]),
         ({"after": None}, TypeError, ["after", "None", "seconds"]),
         ({"after": True}, TypeError, ["after", "True", "seconds"]),
@@ -814,6 +969,7 @@ def test_a_sync_function_that_returns_a_coroutine_is_refused_as_well() -> None:
         ({"on": BaseException}, ValueError, ["on", "BaseException", "cancellation"]),
         ({"budget": 0.1}, TypeError, ["budget", "0.1", "RetryBudget"]),
         ({"budget": RetryBudget}, TypeError, ["budget", "RetryBudget", "None for none"]),
+        ({"on_result": 5}, TypeError, ["on_result", "5", "function"]),
         ({"discard": 5}, TypeError, ["discard", "5", "function"]),
         ({"discard": anyio.sleep}, TypeError, ["discard", "sleep", "at once"]),
         ({"name": 5}, TypeError, ["name", "5", "string"]),

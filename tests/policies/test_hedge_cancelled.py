@@ -428,6 +428,10 @@ def test_an_exit_of_a_predicate_a_hook_or_a_listener_leaves_bare(async_world: Wo
         with pytest.raises(Exit):
             await after(w, 1, discard=leave)(late)()
 
+        count = 1
+        with pytest.raises(Exit):
+            await after(w, 1, on_result=leave)(late)()
+
         attempts = Sleepers()
         with subscribe(leave, HedgeLaunched), pytest.raises(Exit):
             await after(w, 1)(attempts)()

@@ -153,6 +153,7 @@ rate_limit(60_000, per=60.0, cost=lambda prompt: len(prompt) // 4)
 rate_limit(60_000, per=60.0, cost=10)
 adaptive = adaptive_limit(algorithm="vegas", min=2, max=50, initial=5, queue=10, priority=3)
 shedding = throttle(k=1.5, window=5, minimum=5, max_reject=0.5, on=OSError, rng=random.Random(1))
+at_once = hedge(0, max=2, on_result=lambda found: found is None, budget=None)
 second = hedge("p95", max=2, on=(OSError, TimeoutError), discard=lambda result: result.close())
 recommended = protect("catalogue", on=OSError, timeout=0.5, within=2.0)
 

@@ -1,15 +1,18 @@
 """Hedge: when a second attempt may begin beside the first.
 
 1. After a fixed time, or after a quantile of the latencies of its own successes, once
-   there are `HISTORY` of them (H4). Never sooner than `SOONEST`: timers are no finer.
-2. An attempt that fails with ``on`` is replaced at once; any other error ends the call (H2).
+   there are `HISTORY` of them (H4). A quantile is never sooner than `SOONEST`: timers are no
+   finer. After 0, all attempts begin in the same step.
+2. An attempt that fails with ``on``, or whose result is unwanted, is replaced at once; any other
+   error ends the call (H2).
 3. At most ``max`` attempts more than the first; each must be paid for, and is of use only while
    time is left (H4).
 4. Hedges are for single calls that are slow. If many are at once, the dependency is, and more calls
    would make it slower: so by default at most one in ten of the recent calls is hedged, and no
    more than two at once. A budget remembers seconds, which is too long for that.
-5. The first acceptable result wins (H1). If all fail, the first attempt's error is the call's
-   (H3). An attempt that was not made, because it was rejected, is not replaced and ends nothing.
+5. The first acceptable result wins (H1). If there is none, the call ends as its first attempt did:
+   with its error, or its unwanted result (H3). An attempt that was not made, because it was
+   rejected, is not replaced and ends nothing.
 
 J. Dean and L. A. Barroso, "The Tail at Scale" (2013).
 """
@@ -83,8 +86,8 @@ class Race:
     """The attempts of one call, and what they came to."""
 
     __slots__ = (
-        "_errors", "_failed", "_first_error", "_max", "_replaced", "_results", "_running",
-        "launched", "over",
+        "_errors", "_failed", "_first_error", "_first_result", "_max", "_replaced", "_results",
+        "_running", "launched", "over",
     )  # fmt: skip
 
     def __init__(self, max_hedges: int) -> None:
@@ -92,6 +95,7 @@ class Race:
         self.launched = self._running = self._failed = self._replaced = 0
         self.over = False  # decided: nobody waits for the attempts that still run
         self._results: list[Any] = []  # of the winner
+        self._first_result: list[Any] = []  # of the first attempt, if it is unwanted
         self._first_error: Exception | None = None
         # What ends the call, the most important first: an exit, whatever the result; the caller's
         # cancellation; what an attempt raised that is not to be replaced.
@@ -117,12 +121,22 @@ class Race:
         """End an attempt, however it ended."""
         self._running -= 1
 
-    def returned(self, number: int, result: Any) -> bool:  # noqa: ARG002  # any attempt may win
+    def returned(self, result: Any) -> bool:
         """An attempt has a result: whether it has won (H1)."""
         if self.over:
             return False
         self.over = True
         self._results.append(result)
+        return True
+
+    def unwanted(self, number: int, result: Any) -> bool:
+        """An attempt has a result that is as bad as an error (H2): whether it is kept, since the
+        call may have to return it (H3).
+        """
+        self._failed += 1
+        if number > 1 or self.over:
+            return False
+        self._first_result.append(result)
         return True
 
     def raised(self, number: int, error: Exception, verdict: Verdict) -> None:
@@ -160,13 +174,21 @@ class Race:
         return self._errors[0] is not None
 
     @property
-    def has_won(self) -> bool:
-        """Whether the call has a result, and nothing speaks against it."""
-        return bool(self._results) and self._errors[:2] == [None, None]
+    def has_result(self) -> bool:
+        """Whether the call returns a result, and nothing speaks against it."""
+        if self._results:
+            return self._errors[:2] == [None, None]
+        return bool(self._first_result) and self._errors == [None, None, None]
+
+    def take_result(self) -> Any:
+        """The result of the call, which is the caller's from now on."""
+        return (self._results or self._first_result).pop()
 
     def take_results(self) -> list[Any]:
-        """The winner's result, which is the caller's from now on."""
-        results, self._results = self._results, []
+        """The results that the caller does not get."""
+        results = [*self._results, *self._first_result]
+        self._results.clear()
+        self._first_result.clear()
         return results
 
     def take_error(self) -> BaseException:

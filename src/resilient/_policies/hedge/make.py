@@ -32,6 +32,7 @@ def hedge(
     *,
     max: int = 1,  # noqa: A002  # the contract's word
     on: ErrorSpec = Exception,
+    on_result: Callable[[Any], object] | None = None,
     budget: RetryBudget | Literal[Default.DEFAULT] | None = DEFAULT,
     discard: Callable[[Any], object] | None = None,
     name: str | None = None,
@@ -43,23 +44,28 @@ def hedge(
     is a task with a copy of the caller's context. Async functions only.
 
     Args:
-        after: seconds after which another attempt begins, above 0; or a quantile of the
+        after: seconds after which another attempt begins, at least 0; or a quantile of the
             latencies of its own successes, such as ``"p95"``, above p0 and at most p100: then there
-            are no hedges before 20 successes.
+            are no hedges before 20 successes. With 0 all attempts begin at once, as far as *budget*
+            allows.
         max: attempts beside the first one, at least 1.
         on: which errors of an attempt are made good by another, at once; any other ends the call.
+        on_result: a predicate on the result of an attempt; true makes it as bad as an error that
+            *on* names. If it raises, that is logged once, and the result is a good one.
         budget: what hedges may cost all calls together; by default a
             ``RetryBudget(ratio=0.05, per_second=0.2)`` of its own, and of the calls of late no more
             than one in ten, two at once: if many are slow, the dependency is. ``None`` for none.
             Give the one of a `retry` around it to share that.
-        discard: a function that gets a result which came too late, to close it.
+        discard: a function that gets each result that is not returned, because it came too late or
+            is unwanted, to close it.
         name: what errors, events and metrics call it; else that of the first function it decorates.
 
     Raises:
         TypeError: the function that it decorates is no ``async def``.
         DeadlineExceeded: from a call, ``started`` false: nothing was left of the deadline.
 
-    If every attempt fails with *on*, the first one's error is raised.
+    If no attempt has an acceptable result, the call ends as the first one did: with its error, or
+    with its unwanted result.
 
     Source:
         J. Dean and L. A. Barroso, "The Tail at Scale" (2013); budgets as in Finagle.
@@ -77,6 +83,7 @@ def hedge(
         _delay(after),
         check_int("max", max),
         judge_of(on, on_predicate_error=Verdict.SUCCESS),
+        check_sync("on_result", on_result),
         budget,
         discard,
     )
@@ -84,7 +91,7 @@ def hedge(
 
 def _delay(after: Seconds | str) -> HedgeDelay:
     if not isinstance(after, str):
-        return HedgeDelay(check_seconds("after", after, above=0), 0.0)
+        return HedgeDelay(check_seconds("after", after), 0.0)
     found = QUANTILE.fullmatch(after)
     share = float(found[1]) / 100 if found else 0.0
     if not 0 < share <= 1:

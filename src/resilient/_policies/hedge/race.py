@@ -27,6 +27,7 @@ class Hedging(Protocol):
     def _after(self) -> float | None: ...
     def _may_launch(self) -> bool: ...
     def _launched(self, attempt: int, waited: float) -> None: ...
+    def _is_unwanted(self, result: Any) -> bool: ...
     def _succeeded(self, attempt: int, lasted: float) -> None: ...
     def _drop(self, result: Any) -> None: ...
 
@@ -64,8 +65,10 @@ class HedgedCall:
             if race.has_exit:
                 self._raise()
             raise
-        if race.has_won:
-            return race.take_results()[0]
+        if race.has_result:
+            result = race.take_result()
+            self._drop()
+            return result
         self._drop()
         self._raise()
 
@@ -79,7 +82,7 @@ class HedgedCall:
             del error, context
 
     def _drop(self) -> None:
-        """Discard the winner's result, which nobody wants any more."""
+        """Discard the results that were kept, and that nobody wants any more."""
         for result in self._race.take_results():
             self._policy._drop(result)
 
@@ -92,7 +95,10 @@ class HedgedCall:
         """
         try:
             self._launch()
-            await self._watch()
+            after = self._policy._after()
+            while after == 0 and self._beside():
+                pass
+            await self._watch(after)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  # raised when the group has ended
@@ -113,13 +119,12 @@ class HedgedCall:
         for task in self._tasks:
             task.cancel()
 
-    async def _watch(self) -> None:
-        """Return when the call is decided."""
+    async def _watch(self, after: float | None) -> None:
+        """Return when the call is decided. *after* so many seconds another attempt begins."""
         from anyio import Event, move_on_after  # noqa: PLC0415  # see above
 
         race = self._race
-        after = self._policy._after()
-        due = math.inf if after is None else after
+        due = after or math.inf
         while True:
             self._news = Event()
             with move_on_after(due) as patience:
@@ -171,10 +176,16 @@ class HedgedCall:
         except Exception as error:  # noqa: BLE001  # judged; the caller gets it
             self._race.raised(number, error, self._policy._judge.error(error))
         else:
-            if self._race.returned(number, result):
-                self._policy._succeeded(number, clock.now() - self._began)
-            else:
+            if not self._kept(number, result):
                 self._policy._drop(result)
+
+    def _kept(self, number: int, result: Any) -> bool:
+        race = self._race
+        if not race.over and self._policy._is_unwanted(result):
+            return race.unwanted(number, result)
+        if won := race.returned(result):
+            self._policy._succeeded(number, clock.now() - self._began)
+        return won
 
     def _raised_at_last(self, error: BaseException) -> None:
         """*error* is no `Exception`: an exit, or a cancellation."""

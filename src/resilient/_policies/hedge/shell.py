@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 from resilient._core.counter import Counter
 from resilient._core.functions import at_once
 from resilient._core.hedge import HedgeDelay, Share
-from resilient._core.matching import Judge
+from resilient._core.matching import Judge, Verdict
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline, left_here
@@ -50,11 +50,13 @@ class Hedge(PolicyBase):
         delay: HedgeDelay,
         max_hedges: int,
         judge: Judge,
+        on_result: Callable[[Any], object] | None,
         budget: RetryBudget | Literal[Default.DEFAULT] | None,
         discard: Callable[[Any], object] | None,
     ) -> None:
         super().__init__(name)
-        self._delay, self._max, self._judge = delay, max_hedges, judge
+        self._delay, self._max = delay, max_hedges
+        self._judge, self._on_result = judge, on_result
         self._budget = RetryBudget(0.05, 0.2) if budget is DEFAULT else budget
         self._discard = discard
         self._complained = False
@@ -132,6 +134,11 @@ class Hedge(PolicyBase):
         if notify.listening:
             self._emit("HedgeLaunched", attempt=attempt, waited=waited)
             self._outbox.deliver()
+
+    def _is_unwanted(self, result: Any) -> bool:
+        """Whether *result* is as bad as an error that ``on`` names."""
+        asked = self._on_result
+        return asked is not None and self._judge.result(asked, result) is Verdict.FAILURE
 
     def _succeeded(self, attempt: int, lasted: float) -> None:
         """Attempt number *attempt* has won, *lasted* seconds after the call began.
