@@ -47,7 +47,7 @@ MEMBERS = {
     "Pipeline": POLICY,
     "Policy": "call kind name stats",
     "Protection": POLICY,
-    "RateLimit": f"{KEYED} take",
+    "RateLimit": f"{KEYED} change take",
     "Retry": f"{POLICY} __iter__ __aiter__",
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",

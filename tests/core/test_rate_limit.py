@@ -108,7 +108,7 @@ def test_in_no_window_pass_more_than_the_rate_and_the_burst_and_never_fewer_than
     at = start if whole else start * 0.01
     now = ticks(start) if whole else at
     core, woken = core_of(*limit, burst, now)
-    most = core._config.burst
+    most = core.config.burst
     book = Book(rate, most, Fraction(0) if whole else ROUNDING)
     bucket = Bucket(rate, most, Fraction(now))
     line: list[Waiter] = []
@@ -306,7 +306,7 @@ def test_those_that_do_not_all_fit_take_nothing() -> None:
 def test_the_burst_is_one_period_s_worth_unless_given(rate: float, burst: int) -> None:
     for per in (0.1, 1.0, 60.0):
         core, _ = core_of(rate, per)
-        assert core._config.burst == burst
+        assert core.config.burst == burst
         assert core.take(0.0, burst)
         assert not core.take(0.0)
 
@@ -392,7 +392,7 @@ def test_however_far_readings_are_out_of_order_as_many_pass_as_at_the_last_of_th
 ) -> None:
     core, _ = core_of(*limit, burst, ticks(10**7))
     in_order, _ = core_of(*limit, burst, ticks(10**7))
-    book = Book(exact(*limit), core._config.burst)
+    book = Book(exact(*limit), core.config.burst)
     reading = seen = 10**7
     for step in steps:
         reading += step

@@ -14,7 +14,7 @@ class Hand:
     def now(self) -> float:
         return self.at
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
         self.at += seconds
 
     def wait(self, event: clock.Event, until: float) -> None:

@@ -35,7 +35,7 @@ class SlowClock:
             act()
         return at
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
         self.at += seconds
 
     def wait(self, event: clock.Event, until: float) -> None:

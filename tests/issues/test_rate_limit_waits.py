@@ -86,7 +86,7 @@ class HeldUp:
             self.meanwhile.pop()()
         return read
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
         self.at += seconds
 
     def wait(self, event: clock.Event, until: float) -> None:

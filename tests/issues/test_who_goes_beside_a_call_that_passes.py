@@ -30,7 +30,7 @@ class Watched:
             act()
         return self._time.reading()
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
         self._time.advance(seconds)
 
     def wait(self, event: clock.Event, until: float) -> None:

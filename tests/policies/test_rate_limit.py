@@ -509,7 +509,7 @@ def test_cancellation_at_every_step_of_the_loop_leaves_nobody_behind(
 @pytest.mark.rule("L6", "F9")
 def test_an_interrupted_thread_leaves_the_queue() -> None:
     class Interrupted(ByHand):
-        def sleep(self, seconds: float) -> None:
+        def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
             raise KeyboardInterrupt
 
     with clock.install(Interrupted()):
@@ -587,7 +587,7 @@ class ByHand:
             self.at += seconds
             self.moved.notify_all()
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
         until = self.at + seconds
         with self.moved:
             assert self.moved.wait_for(lambda: self.at >= until, PATIENCE)

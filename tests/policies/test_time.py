@@ -78,7 +78,7 @@ class Steps:
     def now(self) -> float:
         return self.reading
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
         self.reading += seconds
 
     def wait(self, event: clock.Event, until: float) -> None:

@@ -18,6 +18,11 @@
    lock, and says when it took it. What was taken so is reckoned up, each call as of its time,
    before anything else is decided: so a call passes exactly when it would have passed under
    the lock. While somebody waits, nothing is given ahead.
+7. A change of what was agreed on applies at once and forgives nothing: as many calls as are
+   missing from the bucket are missing from the new one, also if that holds fewer. Whoever waits
+   keeps its place, and passes when the new rate lets it. One that costs more than the new bucket
+   holds passes when that is full. A change rounds the debt up to a unit, which from then on is
+   so fine that a billion changes make no difference.
 
 The algorithm is that of the ATM Forum's *Traffic Management Specification 4.0* (1996), section
 4.4.2, in its virtual-scheduling form.
@@ -38,27 +43,42 @@ MOST_AHEAD: Final = 128
 LEAST_AHEAD: Final = 8
 """To give fewer ahead would cost more than it saves."""
 NANO: Final = 1_000_000_000
+FINE: Final = 2**64
+"""So many units are one of those that would do, once there was a change."""
 NEVER: Final = 10**30
 """A nanosecond so far away that what is later may as well never come."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimitConfig:
-    """``cost`` units a call, ``scale`` units a nanosecond, ``depth`` units in all."""
+    """What was agreed on, and that in units: ``cost`` of them a call, ``scale`` of them a
+    nanosecond, ``depth`` in all. ``given`` is the burst that was asked for.
+    """
 
+    rate: float
+    per: float
+    given: int | None
+    burst: int
     cost: int
     scale: int
     depth: int
-    burst: int
 
     @classmethod
-    def of(cls, rate: float, per: float, burst: int | None) -> RateLimitConfig:
+    def of(cls, rate: float, per: float, burst: int | None, fine: int = 1) -> RateLimitConfig:
         """The rule of *rate* calls in *per* seconds, as exact as they are written."""
-        if burst is None:
-            burst = max(1, math.ceil(rate))
+        holds = max(1, math.ceil(rate)) if burst is None else burst
         nanoseconds = Fraction(repr(per)) * NANO / Fraction(repr(rate))
-        cost = nanoseconds.numerator
-        return cls(cost, nanoseconds.denominator, burst * cost, burst)
+        cost, scale = nanoseconds.numerator * fine, nanoseconds.denominator * fine
+        return cls(rate, per, burst, holds, cost, scale, holds * cost)
+
+    def changed(self, rate: float | None, per: float | None, burst: int | None) -> RateLimitConfig:
+        """This with another *rate*, *per* or *burst*, each if it is given."""
+        return RateLimitConfig.of(
+            self.rate if rate is None else rate,
+            self.per if per is None else per,
+            self.given if burst is None else burst,
+            FINE,
+        )
 
 
 Ahead = tuple[Iterator[int], list[float]]
@@ -79,7 +99,7 @@ class RateLimitCore:
     """How many may wait: *max_wait* is the bound."""
 
     __slots__ = (
-        "_config", "_full_at", "_left", "_seen", "ahead", "calls", "key", "passed",
+        "_full_at", "_left", "_outdated", "_seen", "ahead", "calls", "config", "key", "passed",
         "queue", "rejected",
     )  # fmt: skip
 
@@ -90,19 +110,21 @@ class RateLimitCore:
         woken: MutableSequence[Waiter],
         key: Hashable = None,
     ) -> None:
-        self._config, self.key = config, key
+        self.config, self.key = config, key
         self._seen = self._full_at = int(now * NANO) * config.scale
         self.ahead = NOTHING
         self._left: list[int] = []
         self.passed: tuple[float, ...] = ()
         self.queue = WaitQueue(woken)
+        self._outdated: Waiter | None = None
+        """The first in the queue, if there was a change since it was told how long to wait."""
         self.calls, self.rejected = Counter(), Counter()
 
     def take(self, now: float, n: int = 1) -> bool:
         """Let *n* calls pass, or none of them."""
         if not n:
             return True
-        config = self._config
+        config = self.config
         units = self._units(now)
         full_at = self._full_at
         if full_at < units:  # noqa: PLR1730  # max() costs two ticks
@@ -117,7 +139,7 @@ class RateLimitCore:
         """Let one call pass, and give ahead of those that may follow it at once."""
         if not self.take(now):
             return False
-        more = (self._config.depth + self._seen - self._full_at) // self._config.cost
+        more = (self.config.depth + self._seen - self._full_at) // self.config.cost
         if more >= LEAST_AHEAD:
             more = min(more, MOST_AHEAD)
             self._left = []
@@ -143,8 +165,8 @@ class RateLimitCore:
         call made so much later passes: no rounding makes it too early.
         """
         units = self._units(now)
-        full_at = max(self._full_at, units)
-        return self._until(full_at + (self.queue.cost + n) * self._config.cost, units, now)
+        full_at = max(self._full_at, units) + (self.queue.cost + n) * self.config.cost
+        return self._until(full_at - self.config.depth, now)
 
     def try_pass(self, waiter: Waiter, now: float, *, over: bool) -> float:
         """Let *waiter* pass, if it is the first and its time has come; else how long to wait.
@@ -154,10 +176,13 @@ class RateLimitCore:
         """
         if self.queue.first() is not waiter:
             return math.inf
-        units = self._units(now)
-        full_at = max(self._full_at, units) + waiter.cost * self._config.cost
-        if not over and full_at - units > self._config.depth:
-            return self._until(full_at, units, now)
+        if self._outdated is waiter:
+            self._outdated, over = None, False
+        units, need = self._units(now), waiter.cost * self.config.cost
+        full_at = max(self._full_at, units) + need
+        ready = full_at - max(need, self.config.depth)
+        if ready > units and not over:
+            return self._until(ready, now)
         self._full_at = full_at
         waiter.given = True
         self.give_up(waiter)
@@ -165,8 +190,21 @@ class RateLimitCore:
 
     def give_up(self, waiter: Waiter) -> None:
         """*waiter* leaves the queue; whoever is first now must know."""
+        if self._outdated is waiter:
+            self._outdated = None
         if self.queue.leave(waiter):
             self.queue.wake_first()
+
+    def change(self, config: RateLimitConfig, now: float) -> None:
+        """Go on by *config*; the first in the queue must know."""
+        units, before = self._units(now), self.config
+        if self.queue:
+            self._outdated = self.queue.first()
+            self.queue.wake_first()
+        debt = max(self._full_at - units, 0) * config.cost
+        seen = units // before.scale * config.scale
+        full_at = seen - -debt // before.cost
+        self.config, self._seen, self._full_at = config, seen, full_at  # all of it, or nothing
 
     def totals(self) -> dict[Hashable, int]:
         """What it has counted."""
@@ -188,10 +226,10 @@ class RateLimitCore:
         where those before can't matter.
         """
         passed = self.passed
-        cost, full_at, seen = self._config.cost, self._full_at, self._seen
+        cost, full_at, seen = self.config.cost, self._full_at, self._seen
         full_at += len(passed) * cost
         for n, at in enumerate(sorted(passed, reverse=True), 1):
-            units = int((now if at == math.inf else at) * NANO) * self._config.scale
+            units = int((now if at == math.inf else at) * NANO) * self.config.scale
             seen = max(seen, units)
             if units + len(passed) * cost <= full_at:
                 break
@@ -203,13 +241,13 @@ class RateLimitCore:
         self.close()
         if self.passed:
             self.reckon(now)
-        self._seen = max(self._seen, int(now * NANO) * self._config.scale)
+        self._seen = max(self._seen, int(now * NANO) * self.config.scale)
         return self._seen
 
-    def _until(self, full_at: int, units: int, now: float) -> float:
-        """Seconds until the bucket may be as empty as *full_at* makes it."""
-        ready, scale = full_at - self._config.depth, self._config.scale
-        if ready <= units:
+    def _until(self, ready: int, now: float) -> float:
+        """Seconds until *ready*, in units."""
+        scale = self.config.scale
+        if ready <= self._seen:
             return 0.0
         if ready > NEVER * scale:
             return math.inf

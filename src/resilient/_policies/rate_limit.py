@@ -35,6 +35,8 @@ from resilient._runtime.keying import Key, KeyOf, check_key
 from resilient.errors import RateLimited, Rejected
 
 Cost = int | Callable[..., int]
+Change = tuple[float | None, float | None, int | None]
+"""Another rate, per and burst, each ``None`` if it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
         key: Key | None,
         max_keys: int,
     ) -> None:
-        self._config, self._max_wait, self._cost = config, max_wait, cost
+        self._first_config = self._config = config
+        self._max_wait, self._cost = max_wait, cost
         if not callable(cost):
             self._usual_cost = cost
         super().__init__(name, key, max_keys)
@@ -92,17 +95,70 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _take_of(self, key: Hashable, n: int) -> None:
         """`take` for one key."""
-        if check_int("n", n) > self._config.burst:
-            refuse("n", n, f"at most the burst, {self._config.burst}")
+        check_int("n", n)
         if deadline_here() is not None:
             check_deadline(self.name, clock.now())
 
         def step(now: float) -> Rejected | None:
             state = self._states.find(key)
+            if n > state.config.burst:
+                refuse("n", n, f"at most the burst, {state.config.burst}")
             if not self._passes_now(state, now, n):
                 return self._reject(state, "rate", now, state.wait(now, n))
             next(state.calls.increment)
             return None
+
+        self._locked(step)
+
+    def change(
+        self,
+        *,
+        rate: float | None = None,
+        per: Seconds | None = None,
+        burst: int | None = None,
+    ) -> None:
+        """Go on by another *rate*, *per* or *burst*; what you don't give stays as it is.
+
+        It applies at once, to callers that wait as well, and forgives nothing: what has been used
+        of the burst stays used, and fills up at the new rate. A caller that waits keeps its place,
+        even if it must now wait longer than ``max_wait``; its deadline still ends its wait. If its
+        call costs more than the new burst, it passes when the bucket is full. With keys, the
+        change is for every key, present and future.
+
+        Args:
+            rate: calls in *per* seconds, above 0.
+            per: seconds, above 0.
+            burst: calls that may pass at once after a pause, at least 1. One that was never given
+                follows the rate: it is ``max(1, ceil(rate))``.
+
+        Raises:
+            TypeError: none of them is given, or one is no number. Nothing is changed.
+            ValueError: one is out of its range, or ``cost`` is a number above the burst. Nothing
+                is changed.
+        """
+        wanted = check_change(rate, per, burst)
+        config = self._config
+
+        def begin() -> None:
+            nonlocal config
+            config = self._config.changed(*wanted)
+            check_cost(self._cost, config)
+            self._config = config
+
+        def change(state: RateLimitCore, now: float) -> None:
+            if self._config is config:  # else there was another one meanwhile, as in a `resize`
+                state.change(config, now)
+
+        self._visit(change, begin)
+
+    def _change_key(self, key: Hashable, wanted: Change) -> None:
+        """`change` for one key, for as long as it is kept."""
+
+        def step(now: float) -> None:
+            state = self._states.find(key)
+            config = state.config.changed(*wanted)
+            check_cost(self._cost, config)
+            state.change(config, now)
 
         self._locked(step)
 
@@ -113,8 +169,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
         return RateLimitCore(self._config, clock.now(), self._woken, key)
 
     def _try_acquire(self, state: RateLimitCore, priority: float, cost: int, now: float) -> object:  # noqa: ARG002  # all are as important
-        if cost > self._config.burst:
-            refuse("cost", cost, f"at most the burst, {self._config.burst}")
+        check_cost(cost, state.config)
         return state if self._passes_now(state, now, cost) else None
 
     def _passes_now(self, state: RateLimitCore, now: float, n: int) -> bool:
@@ -146,11 +201,11 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
         return seconds
 
     def _wait(self, waiter: ThreadSleeper, seconds: float, limit: Deadline | None) -> bool:
-        """See `QueueingPolicy._wait`: the first in the queue sleeps, since nobody will wake it."""
+        """See `QueueingPolicy._wait`: the first in the queue sleeps, and a `change` wakes it."""
         if seconds == math.inf:
             return super()._wait(waiter, seconds, limit)
         left = math.inf if limit is None else limit._left()
-        clock.sleep(min(seconds, max(left, 0.0), clock.LONGEST_WAIT))
+        waiter.sleep(min(seconds, max(left, 0.0), clock.LONGEST_WAIT))
         if limit is not None and limit._left() <= 0:
             raise limit._exceeded(self.name, started=False)
         return False
@@ -165,7 +220,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
             ticket.state.give_up(ticket)
 
     def _is_healthy(self, state: RateLimitCore) -> bool:
-        return state.full(clock.now())
+        return state.config is self._config and state.full(clock.now())
 
     def _reject(
         self, state: RateLimitCore, reason: str, now: float, wait: float | None = None
@@ -176,7 +231,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _explain(self, state: RateLimitCore) -> str:
         queue = f", {len(state.queue)} wait" if state.queue else ""
-        return f"a burst of {self._config.burst} is used up{queue}"
+        return f"a burst of {state.config.burst} is used up{queue}"
 
     def stats(self) -> RateLimitStats:
         """A snapshot; see `RateLimitStats`."""
@@ -192,6 +247,10 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
             rejected=totals.get("rejected", 0),
             queued=sum(readings),
         )
+
+    def _reset(self) -> None:
+        self._config = self._first_config
+        super()._reset()
 
     def _settled_now(self) -> float:
         """See `AdmissionPolicy._settled_now`: what was given ahead is reckoned up as well.
@@ -295,6 +354,33 @@ class RateLimitOfKey(OfKey[RateLimit, RateLimitStats]):
         """See `RateLimit.take`: for this key."""
         self._policy._take_of(self._key, n)
 
+    def change(
+        self,
+        *,
+        rate: float | None = None,
+        per: Seconds | None = None,
+        burst: int | None = None,
+    ) -> None:
+        """See `RateLimit.change`: for this key, for as long as it is kept, or until one for all."""
+        self._policy._change_key(self._key, check_change(rate, per, burst))
+
+
+def check_change(rate: float | None, per: Seconds | None, burst: int | None) -> Change:
+    """What is to be changed."""
+    if rate is None and per is None and burst is None:
+        raise TypeError("change() wants rate, per or burst: write change(rate=200)")
+    return (
+        None if rate is None else check_number("rate", rate, above=0),
+        None if per is None else check_seconds("per", per, above=0),
+        None if burst is None else check_int("burst", burst),
+    )
+
+
+def check_cost(cost: Cost, config: RateLimitConfig) -> None:
+    """Refuse a number that can never pass."""
+    if not callable(cost) and cost > config.burst:
+        refuse("cost", cost, f"at most the burst, {config.burst}")
+
 
 @factory("rate_limit(100)")
 def rate_limit(
@@ -355,8 +441,7 @@ def rate_limit(
     )
     cost = 1 if cost is None else cost
     cost = check_per_call("cost", cost, partial(check_int, "cost"), "a whole number")
-    if not callable(cost) and cost > config.burst:
-        refuse("cost", cost, f"at most the burst, {config.burst}")
+    check_cost(cost, config)
     return RateLimit(
         check_name("name", name, instead="@rate_limit(100)"),
         config,

@@ -33,7 +33,9 @@ class Clock(Protocol):
     """Where time comes from, and how plain threads let it pass."""
 
     def now(self) -> float: ...
-    def sleep(self, seconds: float, /) -> None: ...
+    def sleep(self, seconds: float, event: Event | None = None, /) -> None:
+        """Let *seconds* pass in this thread, or fewer if *event* is set."""
+
     def wait(self, event: Event, until: float) -> None:
         """Return when *event* is set or the clock reads *until*."""
 
@@ -43,8 +45,11 @@ class MonotonicClock:
 
     now = staticmethod(time.monotonic)
 
-    def sleep(self, seconds: float, /) -> None:
+    def sleep(self, seconds: float, event: Event | None = None, /) -> None:
         """Sleep in parts: a platform's longest sleep is shorter than a wait may be."""
+        if event is not None:
+            self.wait(event, time.monotonic() + seconds)
+            return
         while seconds > LONGEST_WAIT:
             time.sleep(LONGEST_WAIT)
             seconds -= LONGEST_WAIT
@@ -75,9 +80,12 @@ _installed: Clock = _clock
 now: Callable[[], float] = time.monotonic
 
 
-def sleep(seconds: float) -> None:
-    """Let *seconds* pass in this thread."""
-    _clock.sleep(seconds)
+def sleep(seconds: float, event: Event | None = None) -> None:
+    """Let *seconds* pass in this thread, or fewer if *event* is set."""
+    if event is None:
+        _clock.sleep(seconds)
+    else:
+        _clock.sleep(seconds, event)
 
 
 def wait(event: Event, until: float) -> None:

@@ -161,6 +161,13 @@ class ThreadSleeper(Sleeper):
         self._event.clear()
         return clock.now() >= until
 
+    def sleep(self, seconds: float) -> None:
+        """Let *seconds* pass, or fewer if it is woken."""
+        if not self._woken:
+            clock.sleep(seconds, self._event)
+        self._woken = False
+        self._event.clear()
+
 
 def async_sleeper(priority: float = 0.0, cost: int = 1) -> AsyncSleeper:
     """The present task, of asyncio or trio, as one that can wait."""
