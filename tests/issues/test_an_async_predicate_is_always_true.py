@@ -75,11 +75,13 @@ WHERE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "breaker ignore": ("ignore", lambda ask: breaker(ignore=ask)),
     "breaker on_result": ("on_result", lambda ask: breaker(on_result=ask)),
     "breaker key": ("key", lambda ask: breaker(key=ask)),
+    "rate_limit cost": ("cost", lambda ask: rate_limit(1, cost=ask)),
     "bulkhead key": ("key", lambda ask: bulkhead(1, key=ask)),
     "rate_limit key": ("key", lambda ask: rate_limit(1, key=ask)),
     "adaptive_limit key": ("key", lambda ask: adaptive_limit(key=ask)),
     "adaptive_limit priority": ("priority", lambda ask: adaptive_limit(priority=ask)),
     "throttle on": ("on", lambda ask: throttle(on=ask)),
+    "throttle on_result": ("on_result", lambda ask: throttle(on_result=ask)),
     "throttle key": ("key", lambda ask: throttle(key=ask)),
     "retry on": ("on", lambda ask: retry(on=ask)),
     "retry on_result": ("on_result", lambda ask: retry(on=OSError, on_result=ask)),
@@ -92,6 +94,7 @@ WHERE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "fallback on": ("on", lambda ask: fallback(default=1, on=ask)),
     "fallback on_result": ("on_result", lambda ask: fallback(default=1, on_result=ask)),
     "protect on": ("on", lambda ask: protect(on=ask, timeout=1)),
+    "protect on_result": ("on_result", lambda ask: protect(on=OSError, timeout=1, on_result=ask)),
     "protect key": ("key", lambda ask: protect(on=OSError, timeout=1, key=ask)),
     "singleflight key": ("key", lambda ask: singleflight(key=ask)),
     "singleflight copy": ("copy", lambda ask: singleflight(copy=ask)),
@@ -172,18 +175,21 @@ def test_a_predicate_that_answers_later_counts_as_one_that_raised(
         bad = breaker(on=sly)
         spared = breaker(ignore=sly)
         throttled = throttle(on=sly)
+        shed = throttle(on_result=sly)
         repeated = retry(on=sly, wait=0)
         unwanted = retry(on=OSError, on_result=sly, wait=0)
         for _ in range(2):
             assert good.call(int) == 0
+            assert shed.call(int) == 0
             assert unwanted.call(int) == 0
             for policy in (bad, spared, throttled, repeated, fallback(default=1, on=sly)):
                 with pytest.raises(OSError, match="own"):
                     policy.call(fail)
     assert [one.stats().failures for one in (good, bad, spared)] == [2, 2, 2]
-    assert throttled.stats().accepts == 0
+    assert throttled.stats().accepts == shed.stats().accepts == 0
+    assert shed.stats().requests == 2
     assert repeated.stats().retries == unwanted.stats().retries == 0
-    assert len(caplog.records) == 6 + 2, "once each, and two fallbacks"
+    assert len(caplog.records) == 7 + 2, "once each, and two fallbacks"
     assert all("answers at once" in (one.exc_text or "") for one in caplog.records)
 
 

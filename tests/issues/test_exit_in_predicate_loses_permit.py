@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient import BreakerState, breaker
+from resilient import BreakerState, breaker, throttle
 
 
 def leave(_: object) -> bool:
@@ -30,3 +30,15 @@ def test_an_exit_from_inside_a_predicate_passes_and_the_place_comes_back(argumen
     assert policy.state is BreakerState.HALF_OPEN
     policy.admit().close()
     assert policy.stats().state is BreakerState.CLOSED
+
+
+@pytest.mark.rule("F9", "F16")
+@pytest.mark.parametrize("argument", ["on", "on_result"])
+def test_such_a_call_is_no_request_of_a_throttle(argument: str) -> None:
+    policy = throttle(**{argument: leave})  # type: ignore[arg-type]  # of either
+    body: Callable[[], object] = int if argument == "on_result" else fail
+    with pytest.raises(KeyboardInterrupt):
+        policy.call(body)
+    assert policy.stats().requests == 0
+    policy.admit().close()
+    assert policy.stats().requests == 1

@@ -121,6 +121,36 @@ def test_what_is_not_named_is_neither_repeated_nor_a_failure(exact: World) -> No
     exact.run(scenario)
 
 
+@pytest.mark.rule("F16")
+def test_a_result_may_be_as_bad_as_an_error(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack = protect(on=ON, timeout=0.3, on_result=lambda status: status >= 500)
+        answers = iter([503, 200, 404])
+
+        @stack
+        async def ask() -> int:
+            return next(answers, 500)
+
+        assert [await ask(), await ask()] == [200, 404]
+        assert stack.retry.stats().recovered == 1
+        assert stack.breaker is not None
+        assert (stack.breaker.stats().failures, stack.breaker.stats().successes) == (1, 2)
+        assert await ask() == 500, "after three attempts"
+        with pytest.raises(CircuitOpen):
+            await ask()
+        assert stack.breaker.stats().failures == 6
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("F16")
+def test_parts_that_are_given_judge_results_by_themselves() -> None:
+    given = breaker(on_result=lambda result: result == "bad")
+    whole = protect(on=ON, timeout=0.3, on_result=lambda result: result == "old", breaker=given)
+    assert whole.call(lambda: "bad") == "bad"
+    assert (given.stats().failures, whole.retry.stats().retries) == (1, 0)
+
+
 def test_an_attempt_that_hangs_leaves_time_for_the_next(exact: World) -> None:
     async def scenario(w: World) -> None:
         stack, attempts = protect(on=ON, timeout=0.3), list[float]()

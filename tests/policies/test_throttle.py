@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import random
@@ -95,6 +96,31 @@ def test_requests_are_the_calls_that_were_let_through_and_ended(world: World) ->
             pass
         await fail(w, policy, 13)
         assert policy.stats() == ThrottleStats("api", 20, 7, 0, 6 / 21)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("F16", "L8")
+def test_a_result_may_be_as_bad_as_an_error(world: World) -> None:
+    async def scenario(w: World) -> None:
+        def busy(status: int) -> bool:
+            return status >= 500
+
+        one = throttle(on_result=busy, rng=Best())
+        keyed = throttle(on_result=busy, key=lambda _: "k", rng=Best())
+        for policy in (one, keyed):
+            ask = policy(w.function(lambda status: status))
+            asked = [await w.call(ask, status) for status in (200, 503, 404, 500)]
+            assert asked == [200, 503, 404, 500], "the caller gets what it would without"
+            assert await w.call(functools.partial(policy.call, w.function(int)), 502) == 502
+            assert counts(policy) == (5, 2, 0)
+        for block in (one, keyed.of("k")):
+            with block:
+                pass  # has no result, and nothing is asked
+            with block as call:
+                call.fail()
+            block.admit().close()
+        assert counts(one) == counts(keyed) == (8, 4, 0)
 
     world.run(scenario)
 

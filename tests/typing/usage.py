@@ -171,6 +171,8 @@ bulkhead(1, key="tenant", max_keys=10)
 rate_limit(0.5, key=lambda tenant: tenant)
 adaptive_limit(priority=lambda request, **_: request.rank, key="tenant")
 throttle(on=lambda error: True, key="tenant", name="db")
+throttle(on_result=lambda response: response.status == 503)
+protect(on=OSError, timeout=0.5, on_result=lambda response: response is None)
 hedge(dt.timedelta(seconds=1), budget=None)
 hedge(0.5, budget=RetryBudget(0.1))
 protect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final, overload
 
 from resilient._core.adaptive_limit import AdaptiveLimitConfig
@@ -102,6 +103,7 @@ def protect(  # type: ignore[overload-overlap]  # the second, of None, is the fi
     *,
     on: ErrorSpec,
     timeout: Seconds,
+    on_result: Callable[[Any], object] | None = None,
     attempts: int = 3,
     within: Seconds | None = None,
     key: Key | None = None,
@@ -116,6 +118,7 @@ def protect(
     *,
     on: ErrorSpec,
     timeout: Seconds,
+    on_result: Callable[[Any], object] | None = None,
     attempts: int = 3,
     within: Seconds | None = None,
     key: Key | None = None,
@@ -130,6 +133,7 @@ def protect(
     *,
     on: ErrorSpec,
     timeout: Seconds,
+    on_result: Callable[[Any], object] | None = None,
     attempts: int = 3,
     within: Seconds | None = None,
     key: Key | None = None,
@@ -151,6 +155,9 @@ def protect(
         on: which errors may be repeated, and count as failures of the dependency. There is no
             default: what is safe to repeat is your knowledge.
         timeout: seconds for each attempt. A sync function is not interrupted by it.
+        on_result: a predicate on the result; true makes it as bad as an error that *on* names: it
+            is repeated, and counts as a failure. The last result is returned all the same. A
+            *breaker* or *fallback* that you give has an ``on_result`` of its own.
         attempts: how often to try, the first call included; at least 1.
         within: seconds over all attempts and waits, above 0; ``None`` for the caller's deadline.
         key: a function of the call's arguments, or the name of a parameter: budget, breaker and
@@ -183,16 +190,25 @@ def protect(
     return kind(
         name,
         fallback,
-        retry(name, on=on, attempts=attempts, within=within, key=key),
-        _breaker(name, on, key) if breaker is DEFAULT else breaker,
+        retry(name, on=on, on_result=on_result, attempts=attempts, within=within, key=key),
+        _breaker(name, on, on_result, key) if breaker is DEFAULT else breaker,
         _limit(name, key, each) if limit is DEFAULT else limit,
         hedge,
         make_timeout(each, name=name),
     )
 
 
-def _breaker(name: str | None, on: ErrorSpec, key: Key | None) -> Breaker:
-    return make_breaker(name, consecutive_failures=CONSECUTIVE, cooldown=COOLDOWN, on=on, key=key)
+def _breaker(
+    name: str | None, on: ErrorSpec, on_result: Callable[[Any], object] | None, key: Key | None
+) -> Breaker:
+    return make_breaker(
+        name,
+        consecutive_failures=CONSECUTIVE,
+        cooldown=COOLDOWN,
+        on=on,
+        on_result=on_result,
+        key=key,
+    )
 
 
 def _limit(name: str | None, key: Key | None, timeout: float) -> AdaptiveLimit:

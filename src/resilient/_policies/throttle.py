@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, cast, final
 
@@ -13,6 +13,7 @@ from resilient._core.checks import (
     check_name,
     check_number,
     check_seconds,
+    check_sync,
     refuse_type,
 )
 from resilient._core.matching import Judge, Verdict
@@ -69,11 +70,13 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
         name: str | None,
         config: ThrottleConfig,
         judge: Judge,
+        on_result: Callable[[Any], object] | None,
         key: Key | None,
         max_keys: int,
         own_rng: random.Random | None,
     ) -> None:
-        self._config, self._judge, self._rng = config, judge, own_rng
+        self._config, self._judge, self._on_result = config, judge, on_result
+        self._rng = own_rng
         super().__init__(name, key, max_keys)
 
     def of(self, key: Hashable) -> ThrottleOfKey:
@@ -141,7 +144,7 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
             except BaseException as error:
                 self._finish(ticket, error)
                 raise
-            self._finish(ticket, None)
+            self._finish_result(ticket, result)
             return result
 
         return throttled
@@ -155,10 +158,19 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
             except BaseException as error:
                 self._finish(ticket, error)
                 raise
-            self._finish(ticket, None)
+            self._finish_result(ticket, result)
             return result
 
         return throttled
+
+    def _finish_result(self, ticket: Ticket, result: object) -> None:
+        try:
+            unwanted = self._on_result
+            ticket.verdict = (
+                Verdict.SUCCESS if unwanted is None else self._judge.result(unwanted, result)
+            )
+        finally:
+            self._end(ticket)
 
     def _finish(self, ticket: Ticket, error: BaseException | None) -> None:
         try:
@@ -183,6 +195,7 @@ def throttle(
     minimum: int = 10,
     max_reject: float = 0.9,
     on: ErrorSpec = Exception,
+    on_result: Callable[[Any], object] | None = None,
     key: Key | None = None,
     max_keys: int = 1024,
     rng: random.Random | None = None,
@@ -202,6 +215,8 @@ def throttle(
         max_reject: the share that it rejects at most, in (0, 1).
         on: which exceptions are failures. Calls that were cancelled, or that an inner policy did
             not make, count as nothing.
+        on_result: a predicate on the result; true makes it a failure. Blocks and single calls have
+            no result: write ``call.fail()``.
         key: a function of the call's arguments, or the name of a parameter: a state for each key.
         max_keys: how many keys are kept, at least 1: the least recently used idle one without
             failures goes first.
@@ -228,6 +243,7 @@ def throttle(
         check_name("name", name, instead="@throttle()"),
         rule,
         judge_of(on),
+        check_sync("on_result", on_result),
         check_key(key),
         check_int("max_keys", max_keys),
         rng,
