@@ -41,6 +41,34 @@ def released(core: CacheCore) -> list[object]:
 # How long it is good.
 
 
+def test_a_life_of_its_own_is_a_life_like_any_other_and_half_of_it_is_ahead_at_most() -> None:
+    core = core_of(ttl=None, jitter=0.5)
+    entry = Entry("value", negative=False)
+    core.keep("k", entry, 100.0, 0.0, 12.0)
+    assert (entry.ends_at, entry.stale_until) == (106.0, 111.0)
+    assert entry.refresh_at == 103.0
+    core.keep("k", entry := Entry("value", negative=False), 100.0, 0.5, 12.0)
+    assert (entry.ends_at, entry.refresh_at) == (112.0, 108.0)
+    assert core.claim_refresh("k", entry, 109.0)
+    core.refresh_over(entry, 109.0, failed=True)
+    assert entry.refresh_at == 109.4
+
+
+def test_of_a_short_life_the_next_refresh_is_a_tenth_of_it_away() -> None:
+    core = core_of(ttl=None, stale=0.0)
+    core.keep("k", entry := Entry("value", negative=False), 100.0, 0.5, 1.0)
+    core.refresh_over(entry, 100.5, failed=True)
+    assert entry.refresh_at == 100.6
+
+
+def test_what_was_not_kept_takes_the_place_of_what_was() -> None:
+    core = core_of()
+    put(core, "k")
+    core.discard("k")
+    core.discard("k")
+    assert (core.entries, list(core.order), len(released(core))) == ({}, [], 1)
+
+
 @given(
     ttl=st.floats(1e-6, 1e9),
     jitter=st.floats(0, 1, exclude_max=True),

@@ -99,6 +99,7 @@ WHERE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "singleflight key": ("key", lambda ask: singleflight(key=ask)),
     "singleflight copy": ("copy", lambda ask: singleflight(copy=ask)),
     "cache key": ("key", lambda ask: cache(1, key=ask)),
+    "cache ttl": ("ttl", lambda ask: cache(ask)),
     "cache negative": ("negative", lambda ask: cache(1, negative_ttl=1, negative=ask)),
     "cache exists": ("exists", lambda ask: cache(1, exists=ask)),
     "cache publish": (

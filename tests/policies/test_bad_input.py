@@ -170,7 +170,7 @@ ROWS: list[Row] = [
     ("fallback", lambda v: fallback(default=1, on_result=v), "on_result", (), (3, TEXT, FLAG), "function"),
     ("fallback", lambda v: fallback(default=1, on=v), "on", (KeyboardInterrupt, (OSError, SystemExit)), (NONE, 3, int, TEXT, [OSError]), "predicate"),
     ("fallback", lambda v: fallback(default=1, name=v), "name", (), (3, b"f", len), "string"),
-    ("cache", lambda v: cache(v), "ttl", (0, -1.0, NAN, NEGATIVE), (NONE, *NOT_A_NUMBER, len), ""),
+    ("cache", lambda v: cache(v), "ttl", (0, -1.0, NAN, NEGATIVE), (NONE, *NOT_A_NUMBER, coroutine, divmod), ""),
     ("cache", lambda v: cache(1, max_size=v), "max_size", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("cache", lambda v: cache(1, negative_ttl=v), "negative_ttl", (0, -1.0, NAN, NEGATIVE), NOT_A_NUMBER, "above 0"),
     ("cache", lambda v: cache(1, negative=v, negative_ttl=1), "negative", (), (3, TEXT, FLAG), "function"),
@@ -285,6 +285,7 @@ def test_what_is_allowed_is_allowed_at_its_very_ends() -> None:
     fallback(print)
     fallback(instead=print, on_result=bool)
     cache(INF, max_size=1, negative_ttl=INF, stale=INF, jitter=0)
+    cache(len, refresh_ahead=1e9)
     cache(dt.timedelta(seconds=2), refresh_ahead=dt.timedelta(seconds=1), jitter=0.99)
     for exists in ({"a"}, BloomFilter(10), lambda key: True, {"a": 1}):
         cache(1, exists=exists)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import functools
 import logging
 import random
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from resilient import (
     BloomFilter,
+    Cache,
     CacheStats,
     DeadlineExceeded,
     Rejected,
@@ -27,9 +29,10 @@ from resilient import (
     pipeline,
     retry,
 )
+from resilient._runtime import clock
 from resilient.events import CallRejected, FlightJoined
 from resilient.testing import VirtualTime, fresh, record, virtual_time
-from tests.policies.caches import PATIENCE, Source
+from tests.policies.caches import PATIENCE, Source, settled
 from tests.worlds import World, in_threads, world_named
 
 LONG = 1000.0
@@ -173,6 +176,167 @@ def test_one_call_without_decorating(world: World) -> None:
         assert await w.call(policy.call, source.fn, 1) == "value 0"
 
     world.run(scenario)
+
+
+# C3: how long, as the result says.
+
+
+@pytest.mark.rule("C3")
+def test_a_function_of_the_result_says_how_long_it_lives(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        fates: list[Any] = [4.0, dt.timedelta(seconds=2), 1, 9.0]
+        asked: list[object] = []
+
+        def ttl(result: Any) -> Any:
+            asked.append(result)
+            return result
+
+        source = Source(w, fates.__getitem__)
+        fn = cache(ttl, jitter=0)(source.fn)
+        for index, lives in enumerate((4.0, 2.0, 1.0)):
+            assert await w.call(fn) is fates[index]
+            await w.sleep(lives - 0.25)
+            assert await w.call(fn) is fates[index]
+            await w.sleep(0.25)
+        assert await w.call(fn) == 9.0
+        assert asked == fates, "once for each"
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("C3")
+def test_a_life_that_the_result_says_has_its_jitter(virtual_time: VirtualTime) -> None:
+    ended = []
+
+    @cache(lambda result: result, jitter=0.5)
+    def fn(key: int, seconds: float) -> float:
+        return seconds
+
+    for key in range(100):
+        fn(key, 10.0)
+    for _ in range(11):
+        ended.append(sum(entry.ends_at <= clock.now() for entry in entries_of(fn)))
+        virtual_time.advance(1)
+    assert ended[4] == 0
+    assert 30 < ended[10] < 70
+
+
+def entries_of(fn: Any) -> list[Any]:
+    return list(fn.policy._store.core.entries.values())
+
+
+@pytest.mark.rule("C3")
+def test_a_result_that_lives_for_0_is_given_to_all_who_share_the_run_and_not_kept(
+    async_world: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        source = Source(w, lasts=1)
+        policy = cache(lambda result: 0)
+        fn: Callable[..., Any] = policy(source.fn)
+        assert await w.together(fn, fn, fn) == ["value 0"] * 3
+        assert policy.stats().size == 0
+        assert await fn() == "value 1"
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("C3", "C4")
+def test_a_result_that_is_not_kept_ends_the_old_one(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        fates: list[Any] = [10.0, 0, OSError("down")]
+        policy = cache(lambda result: result, stale=100.0, jitter=0)
+        fn = policy(Source(w, fates.__getitem__).fn)
+        await w.call(fn)
+        await w.sleep(11)
+        assert await w.call(fn) == 0
+        assert policy.stats().size == 0
+        with pytest.raises(OSError, match="down"):
+            await w.call(fn)
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("C3", "F12")
+@pytest.mark.parametrize(
+    "wrong", [-1, float("nan"), "soon", None, True, ZeroDivisionError(), "later"], ids=repr
+)
+def test_a_life_that_is_none_is_logged_once_and_the_result_is_not_kept(
+    world: World, wrong: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(w: World) -> None:
+        async def later() -> float:
+            return 1.0
+
+        def ttl(result: object) -> Any:
+            if isinstance(wrong, Exception):
+                raise wrong
+            return later() if wrong == "later" else wrong
+
+        policy = cache(ttl)
+        fn = policy(Source(w).fn)
+        assert [await w.call(fn) for _ in range(3)] == ["value 0", "value 1", "value 2"]
+        assert totals(policy.stats()) == {"calls": 3, "misses": 3}
+
+    world.run(scenario)
+    (row,) = caplog.records
+    assert "the ttl function" in row.getMessage()
+
+
+@pytest.mark.rule("C3", "F12")
+def test_each_function_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(what: str) -> Callable[[object], Any]:
+        def fail(_: object) -> None:
+            raise RuntimeError(what)
+
+        return fail
+
+    policy: Cache[Any] = cache(
+        broken("ttl"), negative=broken("negative"), negative_ttl=1, exists=broken("exists")
+    )
+    for number in range(2):
+        policy.call(abs, number)
+    assert len(caplog.records) == 3
+
+
+@pytest.mark.rule("C3")
+def test_there_is_none_lives_for_negative_ttl_whatever_the_result_says(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        source = Source(w, lambda number: None)
+        policy = cache(lambda result: 1 / 0, negative_ttl=2, jitter=0)
+        fn = policy(source.fn)
+        await w.call(fn)
+        await w.sleep(1.75)
+        await w.call(fn)
+        assert source.runs == 1
+
+    exact.run(scenario)
+
+
+@pytest.mark.rule("C3", "C8")
+def test_ahead_of_the_end_is_no_more_than_half_of_a_life_that_the_result_says(
+    exact: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        fates: list[Any] = [4.0, 100.0, 100.0]
+        policy = cache(lambda result: result, refresh_ahead=10.0, jitter=0)
+        fn = policy(Source(w, fates.__getitem__).fn)
+        await w.call(fn)
+        await w.sleep(1.75)
+        await w.call(fn)
+        assert policy.stats().refreshes == 0
+        await w.sleep(0.25)
+        assert await w.call(fn) == 4.0
+        await settled(w)
+        assert await w.call(fn) == 100.0
+        await w.sleep(89)
+        await w.call(fn)
+        assert policy.stats().refreshes == 1
+        await w.sleep(2)
+        await w.call(fn)
+        await settled(w)
+        assert policy.stats().refreshes == 2
+
+    exact.run(scenario)
 
 
 # C3: there is none.
@@ -675,7 +839,7 @@ def test_it_takes_the_name_of_the_first_function() -> None:
         ({"ttl": float("nan")}, ValueError, "ttl must be a number above 0, not nan"),
         ({"ttl": -1}, ValueError, "ttl must be a number above 0, not -1.0"),
         ({"ttl": "1"}, TypeError, "ttl must be seconds or a timedelta, above 0, not '1'"),
-        ({"ttl": len}, TypeError, "write @cache(60), with parentheses"),
+        ({"ttl": divmod}, TypeError, "write @cache(60), with parentheses"),
         ({"max_size": 0}, ValueError, "max_size must be a whole number of at least 1, not 0"),
         ({"max_size": 1.5}, TypeError, "max_size must be a whole number of at least 1, not 1.5"),
         ({"negative_ttl": 0}, ValueError, "negative_ttl must be a number above 0, not 0.0"),
@@ -722,4 +886,4 @@ def test_bad_arguments_are_refused_with_their_name_and_range(
 
 def test_without_arguments_it_says_what_to_write() -> None:
     with pytest.raises(TypeError, match=re.escape("write @cache(60), with parentheses")):
-        cache(lambda: 1)  # type: ignore[call-overload]  # what it is about
+        cache(lambda: 1)  # type: ignore[arg-type, misc]  # what it is about

@@ -294,6 +294,17 @@ def test_a_fallback_without_parentheses_is_one_with_that_handler_and_its_first_u
 
 
 @pytest.mark.rule("F1")
+def test_a_cache_without_parentheses_may_be_one_with_that_ttl_and_its_first_use_says_so() -> None:
+    @cache
+    def price(sku: str) -> float:
+        return 1.0
+
+    use: Any = price
+    with pytest.raises(TypeError, match=r"guards functions, not 'A-17': .*parentheses"):
+        use("A-17")
+
+
+@pytest.mark.rule("F1")
 def test_retry_without_parentheses_says_what_to_write() -> None:
     def price() -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Generic, TypeVar, assert_type
+from typing import Any, Generic, Never, TypeVar, assert_type
 
 import tenacity
 
@@ -236,6 +236,8 @@ async def price_elsewhere_async(sku: str) -> str:
 elsewhere = fallback(instead=price_elsewhere, on_result=lambda found: not found)
 elsewhere_async = fallback(instead=price_elsewhere_async)
 kept = cache(60.0, stale=10, negative_ttl=5, negative=lambda found: not found, refresh_ahead=1)
+token = cache(lambda reply: reply["expires_in"] * 0.9, stale=dt.timedelta(seconds=1))
+by_result = cache(lambda sku: dt.timedelta(seconds=len(sku)), exists={"a"})
 known = cache(60.0, exists=BloomFilter(1000), key="sku", jitter=0.1, rng=random.Random(1))
 in_set = cache(dt.timedelta(seconds=1), exists={"a", "b"})
 by_predicate = cache(1, exists=lambda key: key != "no", max_size=10)
@@ -247,6 +249,8 @@ assert_type(nothing, Fallback[None])
 assert_type(elsewhere, Fallback[str])
 assert_type(elsewhere_async, Fallback[str])
 assert_type(known, Cache[None])
+assert_type(token, Cache[Never])
+assert_type(by_result, Cache[None])
 assert_type(in_set, Cache[None])
 assert_type(by_predicate, Cache[None])
 

@@ -30,9 +30,9 @@ from resilient._core.deadline.timers import TimerQueue
 
 
 class CacheConfig(NamedTuple):
-    """What a cache was told, in seconds."""
+    """What a cache was told, in seconds. Without *ttl* each result has one of its own."""
 
-    ttl: float
+    ttl: float | None
     max_size: int
     negative_ttl: float | None
     stale: float
@@ -103,20 +103,24 @@ class CacheCore:
         """A run is over."""
         self._ended.append(fetching)
 
-    def keep(self, key: Hashable, entry: Entry, now: float, draw: float) -> None:
-        """Keep *entry*, for as long as *draw*, from [0, 1), says within the jitter."""
+    def keep(
+        self, key: Hashable, entry: Entry, now: float, draw: float, own: float | None = None
+    ) -> None:
+        """Keep *entry*, for as long as *draw*, from [0, 1), says within the jitter; around its
+        *own* lifetime, if it has one.
+        """
         config = self._config
-        ttl = config.ttl
-        if entry.negative:
-            assert config.negative_ttl is not None
-            ttl = config.negative_ttl
+        ttl = config.negative_ttl if entry.negative else own or config.ttl
+        assert ttl is not None
         lives = ttl * (1 - config.jitter + 2 * config.jitter * draw)
         entry.stored_at = now
         entry.ends_at = entry.stale_until = entry.refresh_at = now + lives
         if not entry.negative:
             entry.stale_until = entry.ends_at + config.stale
-            ahead = config.refresh_ahead
-            entry.refresh_at = math.inf if ahead is None else entry.ends_at - ahead
+            if (ahead := config.refresh_ahead) is None:
+                entry.refresh_at = math.inf
+            else:  # a result that lives shortly can't be refreshed long before its end
+                entry.refresh_at -= ahead if own is None else min(ahead, lives / 2)
         before = self.entries.get(key)
         self.entries[key] = entry
         if before is not None:
@@ -149,7 +153,8 @@ class CacheCore:
         """
         if failed:
             assert self._config.refresh_ahead is not None
-            entry.refresh_at = now + self._config.refresh_ahead / 10
+            ahead = min(self._config.refresh_ahead, entry.ends_at - entry.stored_at)
+            entry.refresh_at = now + ahead / 10
         entry.refreshing = False
 
     def fresh(self, key: Hashable, now: float) -> Entry | None:
@@ -173,6 +178,10 @@ class CacheCore:
         if fetching is not None:
             fetching.wanted = False
             self.evicted.append(fetching)
+        self.discard(key)
+
+    def discard(self, key: Hashable) -> None:
+        """Keep nothing under *key*. The runs that are under way may."""
         entry = self.entries.pop(key, None)
         if entry is not None:
             self.evicted.append((entry, self._take_out(entry)))

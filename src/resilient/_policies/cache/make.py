@@ -8,15 +8,18 @@ from typing import Any, Never, Protocol, cast, overload
 
 from resilient._core.cache import CacheConfig
 from resilient._core.checks import (
+    AT_ONCE,
     Seconds,
     check_int,
     check_name,
     check_number,
     check_seconds,
     check_sync,
+    check_takes,
     refuse,
     refuse_type,
 )
+from resilient._core.functions import is_coroutine_function, is_generator_function
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.cache.shell import Cache
 from resilient._policies.cache.store import Settings
@@ -35,7 +38,7 @@ Exists = Container | Callable[[Any], object]
 
 @overload
 def cache(
-    ttl: Seconds,
+    ttl: Seconds | Callable[[Any], Seconds],
     *,
     exists: Exists,
     max_size: int = 1024,
@@ -51,7 +54,7 @@ def cache(
 ) -> Cache[None]: ...
 @overload
 def cache(
-    ttl: Seconds,
+    ttl: Seconds | Callable[[Any], Seconds],
     *,
     exists: None = None,
     max_size: int = 1024,
@@ -67,7 +70,7 @@ def cache(
 ) -> Cache[Never]: ...
 @factory("cache(60)")
 def cache(
-    ttl: Seconds,
+    ttl: Seconds | Callable[[Any], Seconds],
     *,
     max_size: int = 1024,
     negative_ttl: Seconds | None = None,
@@ -88,7 +91,10 @@ def cache(
 
     Args:
         ttl: seconds that a value lives, above 0, drawn for each from ``ttl * (1 - jitter)`` to
-            ``ttl * (1 + jitter)``, so that what came in together does not end together.
+            ``ttl * (1 + jitter)``, so that what came in together does not end together. Or a
+            function of the result that gives them: the ``expires_in`` of a token, say. If it gives
+            0, the result is not kept, and ends the one that was; likewise if it raises or gives
+            what is no lifetime, which is logged once.
         max_size: entries that are kept, at least 1, of all functions together. What has ended, also
             for *stale*, makes room first, then the least recently used.
         negative_ttl: seconds, above 0, for which "there is none" is remembered; without it such a
@@ -97,7 +103,8 @@ def cache(
             *negative_ttl*.
         stale: seconds past its end, at least 0, for which a value is served if the run fails.
         jitter: 0 to less than 1.
-        refresh_ahead: seconds before the end, above 0 and less than *ttl*, from which on a hit
+        refresh_ahead: seconds before the end, above 0 and less than *ttl*, or at most half of the
+            life that a function says, from which on a hit
             returns the value that is there and begins one run in the background, without a
             deadline: in async code a task, in plain threads a short-lived daemon thread. If it
             fails that is counted, and tried again after a tenth of *refresh_ahead*.
@@ -126,15 +133,17 @@ def cache(
         RFC 5861 (stale-if-error, and stale-while-revalidate for *refresh_ahead*); read-through and
         refresh-ahead as in Oracle Coherence and Caffeine.
     """
+    lives = None
     if callable(ttl):
-        raise TypeError(f"ttl must be seconds, not {ttl!r}: write @cache(60), with parentheses")
-    lives = check_seconds("ttl", ttl, above=0, finite=False)
+        _check_ttl(ttl)
+    else:
+        lives = check_seconds("ttl", ttl, above=0, finite=False)
     if negative is not None and negative_ttl is None:
         raise ValueError("negative says what is not there; negative_ttl must say for how long")
     ahead = (
         None if refresh_ahead is None else check_seconds("refresh_ahead", refresh_ahead, above=0)
     )
-    if ahead is not None and ahead >= lives:
+    if ahead is not None and lives is not None and ahead >= lives:
         refuse("refresh_ahead", refresh_ahead, f"less than ttl, which is {lives:g} s")
     if rng is not None and not isinstance(rng, random.Random):
         refuse_type("rng", rng, "a random.Random or None")
@@ -150,6 +159,7 @@ def cache(
     )
     settings = Settings(
         config=config,
+        ttl=ttl if callable(ttl) else None,
         negative=check_sync("negative", negative),
         exists=_predicate(exists),
         invalidation=_channel(invalidation),
@@ -157,6 +167,14 @@ def cache(
         rng=rng,
     )
     return Cache(check_name("name", name, instead="@cache(60)"), settings)
+
+
+def _check_ttl(function: Callable[[Any], Seconds]) -> None:
+    """Refuse what can't say how long a result lives: perhaps it is a function to be decorated."""
+    parentheses = "(to decorate, write @cache(60), with parentheses)"
+    if is_coroutine_function(function) or is_generator_function(function):
+        refuse_type("ttl", function, f"seconds, or {AT_ONCE} {parentheses}")
+    check_takes("ttl", function, 1, f"seconds, or a function of the result {parentheses}")
 
 
 def _predicate(exists: object) -> Callable[[Any], object] | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple
 
 from resilient._core.cache import CacheConfig, CacheCore, Entry, Fetching
+from resilient._core.checks import check_seconds
 from resilient._core.counter import Counter
 from resilient._core.functions import at_once
 from resilient._policies.cache.invalidation import Invalidation
@@ -25,6 +26,7 @@ class Settings(NamedTuple):
     """The settings of a cache, checked by its factory."""
 
     config: CacheConfig
+    ttl: Callable[[Any], object] | None  # of a result, where the config has none
     negative: Callable[[Any], object] | None
     exists: Callable[[Any], object] | None
     invalidation: Invalidation | None
@@ -40,7 +42,7 @@ class CacheStore:
         self.core = CacheCore(settings.config)
         self.counters = {total: Counter() for total in TOTALS}
         self.generation = 0  # how often it was reset
-        self._complained = False
+        self._complained: list[object] = []  # functions whose errors were logged
 
     def begin(self, key: Hashable) -> Fetching:
         """Begin a run; its result may be kept unless *key* is dropped meanwhile."""
@@ -52,11 +54,15 @@ class CacheStore:
     def keep(self, key: Hashable, result: Any, fetching: Fetching) -> None:
         """Keep the *result* of a run, unless the key was dropped meanwhile."""
         entry = Entry(result, negative=self._is_negative(result))
+        asked = self._settings.ttl
+        ttl = None if asked is None or entry.negative else self._ttl_of(asked, result)
         own = self._settings.rng
         draw = rng.draw() if own is None else own.random()
         with self._lock:
-            if fetching.wanted:
-                self.core.keep(key, entry, clock.now(), draw)
+            if fetching.wanted and ttl == 0:
+                self.core.discard(key)
+            elif fetching.wanted:
+                self.core.keep(key, entry, clock.now(), draw, ttl)
         self.core.evicted.clear()
 
     def drop(self, key: Hashable) -> None:
@@ -115,7 +121,15 @@ class CacheStore:
             self._complain(asked, fault)
             return False
 
-    def _complain(self, predicate: object, fault: Exception) -> None:
-        if not self._complained:
-            self._complained = True
-            notify.log_predicate_error(predicate, fault)
+    def _ttl_of(self, asked: Callable[[Any], object], result: Any) -> float:
+        """How long *result* lives, 0 if nobody can say."""
+        try:
+            return check_seconds("ttl", at_once(asked(result)), finite=False)
+        except Exception as fault:  # noqa: BLE001  # the same
+            self._complain(asked, fault, "ttl function")
+            return 0.0
+
+    def _complain(self, function: object, fault: Exception, what: str = "predicate") -> None:
+        if not any(one is function for one in self._complained):
+            self._complained.append(function)
+            notify.log_predicate_error(function, fault, what)
