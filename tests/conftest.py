@@ -24,7 +24,7 @@ REFUSED = {"resilient", "tests", "benchmarks", "tenacity"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--every-drill", action="store_true", help="drill each scenario, not only the partition"
+        "--every-drill", action="store_true", help="drill each scenario, and interrupt every step"
     )
     parser.addoption("--attacks", type=int, default=1, help="so many times the attacks")
 

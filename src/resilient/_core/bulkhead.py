@@ -106,13 +106,10 @@ class BulkheadCore:
     def resize(self, limit: int) -> None:
         """Let at most *limit* be at once, from now on."""
         more = limit - self.limit
-        self.limit = limit
         paid = min(max(more, 0), self._debt)
-        self._debt -= paid
-        self._spare += more - paid
-        if self._spare < 0:
-            self._debt -= self._spare
-            self._spare = 0
+        spare = self._spare + more - paid
+        owed = min(spare, 0)
+        self.limit, self._debt, self._spare = limit, self._debt - paid - owed, spare - owed
         self._want(wanted=True)
         self.even_out()
 
@@ -123,6 +120,11 @@ class BulkheadCore:
         while self.queue and not self._debt and self._take():
             self.queue.hand_over(self.queue.first())
         self._want(wanted=bool(self.queue or self._debt))
+
+    def mend(self, now: float) -> None:  # noqa: ARG002  # places know no time
+        """Go on after a step that was cut short: nobody waits beside a free place."""
+        self.queue.mend()
+        self.even_out()
 
     def _want(self, *, wanted: bool) -> None:
         self.offered = NOTHING if wanted else self.free

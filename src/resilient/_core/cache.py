@@ -13,7 +13,10 @@
    interpreter down. So a call that only looks needs no lock (the shell's). Nor does one that only
    ends something, `end` and `refresh_over`: the collector may do it, wherever the thread is.
    Everything else here needs one.
-5. What goes, a value or a key, is laid aside in ``evicted``, for whoever had the lock to let go
+5. An interrupt may come at any call. So an entry is among the ends first, then in ``order``, then
+   in ``entries``, and leaves them the other way round: what is in ``order`` alone goes when its
+   turn comes, and what is among the ends alone is passed over there.
+6. What goes, a value or a key, is laid aside in ``evicted``, for whoever had the lock to let go
    of after it: it may end in code of the user's.
 """
 
@@ -94,7 +97,7 @@ class CacheCore:
         """A run for *key* begins."""
         self._count_ended()
         fetching = self._fetching.get(key)
-        if fetching is None:
+        if fetching is None or not fetching.wanted:  # that was dropped, and interrupted there
             fetching = self._fetching[key] = Fetching(key)
         fetching.runs += 1
         return fetching
@@ -122,23 +125,17 @@ class CacheCore:
             else:  # a result that lives shortly can't be refreshed long before its end
                 entry.refresh_at -= ahead if own is None else min(ahead, lives / 2)
         before = self.entries.get(key)
-        self.entries[key] = entry
         if before is not None:
-            key = self._take_out(before)  # the very one that the dict has
-            self.evicted.append(before)
-        self.order[entry] = key
+            key = self.order.get(before, key)  # the very one that the dict has
         if entry.stale_until < math.inf:
             entry.end = self._ends.push(entry.stale_until, entry)
+        self.order[entry] = key
+        self.entries[key] = entry
+        if before is not None:
+            self._take_out(before)
+            self.evicted.append(before)
         while len(self.order) > config.max_size:
-            gone = self._ends.first_due(now)
-            if gone is not None:
-                key = self._take_out(gone)
-            else:
-                gone, key = self.order.popitem(last=False)
-                self._forget_end(gone)
-            del self.entries[key]
-            self.evicted.append((gone, key))
-            next(self.evictions.increment)
+            self._make_room(now)
 
     def claim_refresh(self, key: Hashable, entry: Entry, now: float) -> bool:
         """Whether it is time to refresh *entry*, and nobody does it yet; then the caller does."""
@@ -174,10 +171,11 @@ class CacheCore:
 
     def drop(self, key: Hashable) -> None:
         """Forget *key*, and what is on its way."""
-        fetching = self._fetching.pop(key, None)
+        fetching = self._fetching.get(key)
         if fetching is not None:
             fetching.wanted = False
             self.evicted.append(fetching)
+            self._fetching.pop(key, None)
         self.discard(key)
 
     def discard(self, key: Hashable) -> None:
@@ -198,14 +196,24 @@ class CacheCore:
         self.evicted.extend(self._fetching.values())
         self._fetching.clear()
 
+    def _make_room(self, now: float) -> None:
+        """Let one entry go: the first that has ended, or the least recently used."""
+        entry = self._ends.first_due(now) or next(iter(self.order))
+        if entry not in self.order:
+            return
+        key = self.order[entry]
+        if self.entries.get(key) is entry:
+            del self.entries[key]
+            next(self.evictions.increment)
+        self._take_out(entry)
+        self.evicted.append((entry, key))
+
     def _take_out(self, entry: Entry) -> Hashable:
         """Let *entry* be neither in the order of use nor among the ends; returns its key."""
-        self._forget_end(entry)
-        return self.order.pop(entry)
-
-    def _forget_end(self, entry: Entry) -> None:
+        key = self.order.pop(entry, None)
         if entry.end is not None:
             self._ends.remove(entry.end)
+        return key
 
     def _count_ended(self) -> None:
         while self._ended:

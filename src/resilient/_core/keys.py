@@ -21,7 +21,9 @@
 5. What goes is handed back, so that its totals can be kept. With its key it is laid aside in
    ``evicted`` too, for whoever had the lock to let go of after it: a key may end in code of the
    user's.
-6. `get` needs no lock: it is one look-up, and notes the use in the slot itself. Whoever looks up
+6. An insertion may be cut short anywhere, by an interrupt or by a key that refuses to be compared,
+   with a slot in no line, or in a line that is gone. So the next one lines all up anew.
+7. `get` needs no lock: it is one look-up, and notes the use in the slot itself. Whoever looks up
    and uses a state without the lock may do so while it is made to go: `retire` is asked last, and
    can still say that it has come into use.
 
@@ -32,7 +34,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from operator import attrgetter
 from typing import Final, Generic, TypeVar
@@ -75,6 +77,7 @@ class Keys(Generic[T]):
         self._idle, self._healthy, self._retire = idle, healthy, retire
         self.uses = count()
         self.evicted: deque[object] = deque()
+        self._lined_up = True
         self._start()
 
     def _start(self) -> None:
@@ -108,18 +111,32 @@ class Keys(Generic[T]):
     def add(self, key: Hashable, state: T) -> list[T]:
         """Keep *state* for a new *key*; hand back what had to go."""
         gone: list[Slot[T]] = []
+        if not self._lined_up:
+            self._line_up()
+        self._lined_up = False
         if (over := len(self.slots) + 1 - self._max_keys) > 0:
             gone = self._take_ready(over)
             if len(gone) < over:
                 gone += self._take_doubtful(over - len(gone))
         slot = self.slots[key] = Slot(key, state, next(self.uses))
         heappush(self._ready, slot)
+        self._lined_up = True
         return [slot.state for slot in gone]
 
     def clear(self) -> None:
         """All have to go. One step, however many they are."""
         self.evicted += self.slots, self._ready, self._doubtful
+        self._lined_up = False
         self._start()
+        self._lined_up = True
+
+    def _line_up(self) -> None:
+        """Let every slot stand in one line again. Without a look at a key, which may refuse."""
+        kept = {*self.slots.values()}
+        doubtful = [slot for slot in self._doubtful if slot in kept]
+        ready = [*kept.difference(doubtful)]
+        heapify(ready)
+        self._ready, self._doubtful = ready, deque(doubtful)
 
     def _take_ready(self, most: int) -> list[Slot[T]]:
         """Evict at most *most* slots that are idle and healthy, least recently used first."""

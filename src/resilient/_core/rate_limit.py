@@ -195,6 +195,11 @@ class RateLimitCore:
         if self.queue.leave(waiter):
             self.queue.wake_first()
 
+    def mend(self, now: float) -> None:  # noqa: ARG002  # the first knows when it may pass
+        """Go on after a step that was cut short: whoever is first knows it."""
+        self.queue.mend()
+        self.queue.wake_first()
+
     def change(self, config: RateLimitConfig, now: float) -> None:
         """Go on by *config*; the first in the queue must know."""
         units, before = self._units(now), self.config

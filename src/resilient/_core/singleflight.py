@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 
@@ -101,6 +100,8 @@ class FlightTable(Generic[R]):
         self._runs.clear()
 
     def _drop(self, run: R) -> None:
-        with suppress(Exception):  # a key that refuses to be compared is nothing of the callers'
+        try:
             if self._runs.get(run.key) is run:
                 self._runs.pop(run.key, None)  # it may have been forgotten just now
+        except Exception:  # noqa: BLE001, S110  # a key that refuses to be compared, which is free
+            pass

@@ -93,6 +93,9 @@ class ThrottleCore:
         self._roll(now)
         return self._window.failures, self._window.calls(self.accepts.read())
 
+    def mend(self, now: float) -> None:
+        """Go on after a step that was cut short: nobody waits here."""
+
     def totals(self) -> dict[Hashable, int]:
         """What it has counted."""
         counters = {"requests": self.requests, "accepts": self.accepts, "rejected": self.rejected}

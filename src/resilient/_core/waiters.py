@@ -32,10 +32,9 @@ class Waiter:
 
     __slots__ = ("cost", "given", "priority", "shed", "state")
 
-    state: Any
-
     def __init__(self, priority: float = 0.0, cost: int = 1) -> None:
         self.priority, self.cost = priority, cost
+        self.state: Any = None
         self.given = self.shed = False
 
 
@@ -56,7 +55,7 @@ class WaitQueue:
         """Of all who wait."""
 
     def __bool__(self) -> bool:
-        return bool(self._lines)  # not by the length: an interrupt may make that wrong by one
+        return bool(self._lines)  # not by the length, which an interrupt may make wrong
 
     def __len__(self) -> int:
         return self._length
@@ -79,12 +78,13 @@ class WaitQueue:
 
     def join(self, waiter: Waiter) -> None:
         """Let *waiter* wait behind those of its priority."""
-        at, found = self._line_of(waiter)
-        line = OrderedDict() if found is None else found
-        line[waiter] = None
+        at, line = self._line_of(waiter)
+        # First: an interrupt may leave them too great, but never below 0.
         self._length, self.cost = self._length + 1, self.cost + waiter.cost
-        if found is None:
-            self._lines.insert(at, (waiter.priority, line))
+        if line is None:
+            self._lines.insert(at, (waiter.priority, OrderedDict({waiter: None})))
+        else:
+            line[waiter] = None
 
     def leave(self, waiter: Waiter) -> bool:
         """Take *waiter* out, if it is there; true if it was the first."""
@@ -104,6 +104,11 @@ class WaitQueue:
         self.leave(waiter)
         waiter.given = True
         self._woken.append(waiter)
+
+    def mend(self) -> None:
+        """Go on after a step that was cut short: count anew."""
+        waiting = list(self)
+        self._length, self.cost = len(waiting), sum(waiter.cost for waiter in waiting)
 
     def shed(self, waiter: Waiter) -> None:
         """Turn *waiter* out, without anything."""

@@ -126,7 +126,8 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
 
     def _release(self, ticket: Ticket | Sleeper, now: float) -> None:
         if isinstance(ticket, Sleeper):
-            ticket.state.give_up(ticket, now)
+            if ticket.state is not None:  # else it was interrupted before it arrived
+                ticket.state.give_up(ticket, now)
             return
         moved = ticket.state.release(ticket, now)
         if moved is not None and notify.listening:

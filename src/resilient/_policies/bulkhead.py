@@ -112,7 +112,8 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
 
     def _release(self, ticket: BulkheadCore | Sleeper, now: float) -> None:  # noqa: ARG002  # places know no time
         if isinstance(ticket, Sleeper):
-            ticket.state.give_up(ticket)
+            if ticket.state is not None:  # else it was interrupted before it arrived
+                ticket.state.give_up(ticket)
         else:
             ticket.release()
 
@@ -183,9 +184,11 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
             if state.wanted:
                 self._end(state)
             else:
-                state.free.append(None)
-                if state.wanted:
-                    self._even_out(state)
+                try:
+                    state.free.append(None)
+                finally:  # also if it is interrupted
+                    if state.wanted:
+                        self._even_out(state)
             return result
 
         return limited
@@ -217,9 +220,11 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
             if state.wanted:
                 self._end(state)
             else:
-                state.free.append(None)
-                if state.wanted:
-                    self._even_out(state)
+                try:
+                    state.free.append(None)
+                finally:  # also if it is interrupted
+                    if state.wanted:
+                        self._even_out(state)
             return result
 
         return limited

@@ -216,7 +216,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _release(self, ticket: Sleeper | RateLimitCore, now: float) -> None:  # noqa: ARG002  # leaving takes no time
         """See `AdmissionPolicy._release`: only a waiter leaves anything behind."""
-        if isinstance(ticket, Sleeper):
+        if isinstance(ticket, Sleeper) and ticket.state is not None:
             ticket.state.give_up(ticket)
 
     def _is_healthy(self, state: RateLimitCore) -> bool:

@@ -102,23 +102,27 @@ def install(clock: Clock, *, forgotten: bool = False) -> Iterator[None]:
     """
     global _clock, _installed, now  # the seam itself: one reference for all
     before = _clock, _installed, now
-    _use(clock)
     try:
+        _use(clock)
         yield
     finally:
         if forgotten:
             _clock, _installed, now = before
         else:
-            _use(before[1])
+            try:
+                _use(before[1])
+            except BaseException:  # an interrupt: time must not stay what it was
+                _use(before[1])
+                raise
 
 
 def _use(clock: Clock) -> None:
-    global _clock, _installed, now  # noqa: PLW0603  # see above
-    last = now()
-    _clock = _installed = clock
+    global _clock, _installed, now  # see above
+    last, seam = now(), clock
     behind = last - clock.now()
     if behind > 0:
         while clock.now() + behind < last:  # rounding
             behind = math.nextafter(behind, math.inf)
-        _clock = _Late(clock, behind)
-    now = _clock.now
+        seam = _Late(clock, behind)
+    read = seam.now
+    _clock, _installed, now = seam, clock, read  # no call, where an interrupt might come

@@ -50,7 +50,9 @@ class Due(Protocol):
     """What waits in the timers of a loop."""
 
     def _due(self, now: float) -> None:
-        """Its time has come. Called by the loop, outside every task; must not raise."""
+        """Its time has come. Called by the loop, outside every task, twice if it is interrupted;
+        must not raise.
+        """
 
 
 class Timers(TimerQueue[Due]):
@@ -69,20 +71,38 @@ class Timers(TimerQueue[Due]):
 
     def arm(self, at: float, least: float = 0.0) -> None:
         """Let the loop's timer go off at *at*, and not before *least* seconds."""
-        if self._handle is not None:
-            self._handle.cancel()
-        self.armed_at = at
-        self._handle = self.loop.call_later(max(least, at - clock.now()), self._go)
+        before = self._handle
+        handle = self.loop.call_later(max(least, at - clock.now()), self._go)
+        self._handle, self.armed_at = handle, at  # together, if an interrupt comes
+        if before is not None:
+            before.cancel()
 
     def _go(self) -> None:
         self._handle = None
         self.armed_at = math.inf
-        now = clock.now()
-        for item in self.due(now):
-            item._due(now)
+        now, item = -math.inf, None
+        try:
+            now = clock.now()
+            while True:
+                item = self.first_due(now)
+                if item is None:
+                    break
+                item._due(now)
+        except BaseException:  # an interrupt: whose time has come must know
+            if item is not None:
+                item._due(now)
+            raise
+        finally:  # the others are watched, whatever came
+            try:
+                self._go_on()
+            except BaseException:
+                self._go_on()
+                raise
+
+    def _go_on(self) -> None:
         at = self.next_at()
         if at < self.armed_at:  # the loop may be early, by its resolution: let time pass
-            self.arm(at, least=max(2e-9, 4 * math.ulp(now)))
+            self.arm(at, least=max(2e-9, 4 * math.ulp(clock.now())))
 
 
 class LoopState:

@@ -117,11 +117,11 @@ def _call_of(listener: object) -> object:
 class Outbox:
     """The events of one policy that nobody was told yet."""
 
-    __slots__ = ("__weakref__", "_busy", "pending")
+    __slots__ = ("__weakref__", "_teller", "pending")
 
     def __init__(self) -> None:
         self.pending: deque[tuple[EventLike, Context]] | None = None  # most have nothing to tell
-        self._busy = threading.Lock()
+        self._teller: dict[None, object] | None = None  # whoever tells it now, if somebody does
         _outboxes.add(self)
 
     def put(self, event: EventLike) -> None:
@@ -131,28 +131,36 @@ class Outbox:
             with _changing:  # two threads may be here, in a policy that decides without a lock
                 queue = self.pending
                 if queue is None:
-                    queue = self.pending = deque()
+                    self._teller, queue = {}, deque()
+                    self.pending = queue
         queue.append((event, copy_context()))
 
     def deliver(self) -> None:
-        """Tell what is kept, under no lock. If another thread is at it, it tells this, too."""
-        queue = self.pending
+        """Tell what is kept, under no lock. If another thread is at it, it tells this, too.
+
+        An interrupt may come after any call, so that no lock would do: it could be taken, and that
+        not yet be known. Who tells is noted in the same step in which it is found out that nobody
+        else does, and struck out without a call.
+        """
+        queue, teller, me = self.pending, self._teller, object()
         while queue:
-            busy = self._busy
-            if not busy.acquire(blocking=False):
-                return
+            assert teller is not None  # as the queue is there
             try:
-                while queue:
+                if teller.setdefault(None, me) is not me:
+                    return
+                while True:
+                    if not queue:
+                        break
                     event, context = queue.popleft()
                     for subscription in _subscriptions:
                         subscription._tell(event, context)  # one module, two classes
             finally:
-                busy.release()
+                if None in teller and teller[None] is me:
+                    del teller[None]
 
     def _forked(self) -> None:
         """In a child: what the parent's threads were telling is theirs."""
-        self._busy = threading.Lock()
-        self.pending = None
+        self.pending = self._teller = None
 
 
 _outboxes: Registry[Outbox] = Registry()

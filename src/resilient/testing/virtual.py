@@ -22,13 +22,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 FARTHEST: Final = 1e290
 """Seconds; time stands still there. Beyond it, nanoseconds are none that a float can hold."""
-_active = threading.Lock()
-_current: VirtualTime | None = None
+_active: dict[None, VirtualTime] = {}
+"""The one that is in force, if one is."""
 
 
 def current() -> VirtualTime | None:
     """The virtual time that the policies are on now."""
-    return _current
+    return _active.get(None)
 
 
 @final
@@ -143,7 +143,8 @@ class VirtualTime:
         """Time is real again: nobody waits by this one any more."""
         with self._changing:
             self._passed_at, self._trio = self._present(), None
-            self._ended_at = clock.now()
+            if clock._installed.now != self.reading:  # else it is not yet: an interrupt came there
+                self._ended_at = clock.now()
             waiting = tuple(self._waiting)
         for loop in self._loops:
             loop.release()
@@ -192,11 +193,10 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
     Raises:
         RuntimeError: time is virtual already, or the loop that runs here can't be moved.
     """
-    global _current  # noqa: PLW0603  # there is one at a time
-    if not _active.acquire(blocking=False):
-        raise RuntimeError("time is virtual already: one virtual_time() at a time")
+    time = VirtualTime(math.floor(clock.now()) + 1.0)
     try:
-        time = VirtualTime(math.floor(clock.now()) + 1.0)
+        if _active.setdefault(None, time) is not time:
+            raise RuntimeError("time is virtual already: one virtual_time() at a time")
         with ExitStack() as stack:
             if fresh:
                 stack.callback(reset_all)  # at last, by the clock that is back
@@ -206,8 +206,7 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
                 reset_all()
             stack.enter_context(rng.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
             time.move_running_loop()
-            _current = time
             yield time
     finally:
-        _current = None
-        _active.release()
+        if None in _active and _active[None] is time:  # no call, where an interrupt might come
+            del _active[None]

@@ -188,6 +188,11 @@ class AdaptiveLimitCore:
         """Whether a new one would not differ."""
         return self._baseline.unloaded is None
 
+    def mend(self, now: float) -> None:
+        """Go on after a step that was cut short: nobody waits beside a free place."""
+        self.queue.mend()
+        self._fill(now)
+
     def _has_room(self, now: float) -> bool:
         """Whether one more may wait: by how many do, and by how long it would."""
         waiting, limit = len(self.queue), min(self._limit, self._baseline.cap)

@@ -148,7 +148,7 @@ class BreakerCore:
         self._rejections: dict[BreakerState, int] | None = None  # by the state that rejected
         self._counted_rejections = 0  # those of `rejected` that stand in `_rejections`
         self._entered: dict[BreakerState, int] | None = None  # by the state that was entered
-        self._row = 0
+        self._row = self._probe_done = self._probe_bad = self._probe_slow = 0
         self._first = self._generation + 1
         self._seen = now
         self._begin(initial, Why("initial", 0, 0), draw)
@@ -290,6 +290,12 @@ class BreakerCore:
             self.shared_permit = None  # and so nothing holds it
         return self.retired
 
+    def mend(self, now: float) -> None:  # noqa: ARG002  # no time in it
+        """Go on after a step that was cut short: one that is kept was not retired."""
+        self.retired = False
+        if self.shared_permit is None and self._state in COUNTING:
+            self.shared_permit = Permit(self, self._generation)
+
     def stats(self, name: str, now: float) -> BreakerStats:
         """A snapshot."""
         now = self._forward(now)
@@ -349,22 +355,25 @@ class BreakerCore:
         return None
 
     def _probed(self, verdict: Verdict, *, slow: bool, draw: float) -> Moved | None:
-        """One probe's result: reopen as soon as it is certain, close when all are in."""
+        """One probe's result: reopen as soon as it is certain, close when all are in. It counts
+        when that is decided: one that is interrupted in between has not reported.
+        """
         config = self._config
-        self._probe_done += 1
-        self._probe_bad += verdict is Verdict.FAILURE
-        self._probe_slow += slow
-        bad = (
-            self._probe_bad / config.probes >= config.failure_rate
+        done = self._probe_done + 1
+        bad = self._probe_bad + (verdict is Verdict.FAILURE)
+        late = self._probe_slow + slow
+        reopens = (
+            bad / config.probes >= config.failure_rate
             if config.failure_rate is not None
-            else self._probe_bad > 0
+            else bad > 0
         )
-        if bad:
-            return self._move(S.OPEN, Why("probes", self._probe_bad, config.probes), draw)
-        if config.slow is not None and self._probe_slow / config.probes >= config.slow_rate:
-            return self._move(S.OPEN, Why("slow_probes", self._probe_slow, config.probes), draw)
-        if self._probe_done == config.probes:
+        if reopens:
+            return self._move(S.OPEN, Why("probes", bad, config.probes), draw)
+        if config.slow is not None and late / config.probes >= config.slow_rate:
+            return self._move(S.OPEN, Why("slow_probes", late, config.probes), draw)
+        if done == config.probes:
             return self._move(S.CLOSED, Why("probes_succeeded", 0, config.probes), draw)
+        self._probe_done, self._probe_bad, self._probe_slow = done, bad, late
         return None
 
     def _expire_leases(self, now: float, draw: float, moves: list[Moved]) -> None:
@@ -389,28 +398,33 @@ class BreakerCore:
         return Transition(old, state, why, self._seen, self.key)
 
     def _begin(self, state: BreakerState, why: Why, draw: float) -> None:
-        """A new generation, with nothing remembered but how often in a row it opened."""
-        self._state, self.shared_rejection = state, None
-        self._generation += 1
-        self._run = self._probe_done = self._probe_bad = self._probe_slow = 0
-        self._probing: dict[Permit, None] = {} if state is S.HALF_OPEN else NO_PROBES
-        self._reported = False
-        rejected = self._rejected or Counter()
-        if state in REJECTING:  # the others keep none: most breakers never open
-            self._rejected = rejected
-        self._window.clear(self._seen, self.successes.read())
+        """A new generation, with nothing remembered but how often in a row it opened.
+
+        What takes a call comes first, since an interrupt may come there: the state is changed as a
+        whole, or it is not.
+        """
+        rejected, rejection, row = self._rejected or Counter(), None, self._row
         if state is S.OPEN:
-            self._row += 1
-            self._opened += why.watch != "initial"
-            rest = self._config.cooldown(self._row, draw)
-            until = self._seen + rest
-            self.shared_rejection = SharedRejection("open", why, until, rest, rejected)
+            row += 1
+            rest = self._config.cooldown(row, draw)
+            rejection = SharedRejection("open", why, self._seen + rest, rest, rejected)
         elif state is S.FORCED_OPEN:
             never = math.inf
-            self.shared_rejection = SharedRejection("forced_open", None, never, never, rejected)
+            rejection = SharedRejection("forced_open", None, never, never, rejected)
         elif state is S.CLOSED:
-            self._row = 0
-        self.shared_permit = Permit(self, self._generation) if state in COUNTING else None
+            row = 0
+        opened = state is S.OPEN and why.watch != "initial"
+        probing: dict[Permit, None] = {} if state is S.HALF_OPEN else NO_PROBES
+        generation, rejects = self._generation + 1, state in REJECTING
+        permit = Permit(self, generation) if state in COUNTING else None
+        self._window.clear(self._seen, self.successes.read())
+        self._state, self._generation, self._row = state, generation, row
+        self.shared_permit, self.shared_rejection = permit, rejection
+        self._run = self._probe_done = self._probe_bad = self._probe_slow = 0
+        self._probing, self._reported = probing, False
+        self._opened += opened
+        if rejects:  # the others keep none: most breakers never open
+            self._rejected = rejected
         self._allow_fast_path()
 
     # The path without the lock.

@@ -1,13 +1,15 @@
 """What ends when: the deadlines of one event loop, with one timer of it, or a cache's values.
 
 1. `push` has the loop's timer set where it must go off earlier (`arm`, which is the shell's);
-   `due` takes out what the time has come for, `first_due` one of it. Nothing here looks at a clock.
+   `first_due` takes out the earliest, once its time has come. Nothing here looks at a clock.
 2. A limit that never fires is the common case: taking out the last one pushed is
    a `pop`, any other is marked dead and dropped when it is met.
 3. An entry is its row of the heap, ``[at, sequence, item]``, and no object more. No two
    sequence numbers are equal, so items are not compared.
 4. When most of the heap is dead it is built anew, so that it never holds more
    than twice the living ones (and a few).
+5. An interrupt may come at any call. So a row is in the heap as long as it lives, and a dead one is
+   never counted twice: what is counted too little stays a little longer.
 
 Hashed and hierarchical wheels (Varghese and Lauck, 1987) would be the other way;
 a heap in C is smaller, exact, and faster in Python.
@@ -64,43 +66,31 @@ class TimerQueue(Generic[T]):
         if self._dead:
             self._tidy()
 
-    def due(self, now: float) -> list[T]:
-        """Take out what the time has come for."""
-        heap, items = self._heap, list[T]()
-        while heap and (heap[0][2] is None or heap[0][0] <= now):
-            entry = heappop(heap)
-            if entry[2] is None:
-                self._dead -= 1
-            else:
-                items.append(entry[2])
-                entry[2] = None
-        if self._dead:
-            self._tidy()
-        return items
-
     def first_due(self, now: float) -> T | None:
         """Take out the earliest, if the time has come for it."""
+        if self._dead:
+            self._tidy()
         if self.next_at() > now or not self._heap:
             return None
-        entry = heappop(self._heap)
+        entry = self._heap[0]
         item: T = entry[2]
         entry[2] = None
+        self._dead += 1  # dropped when it is met
         return item
 
     def next_at(self) -> float:
         """When the earliest is due; infinity if there is none."""
         while self._heap and self._heap[0][2] is None:
-            heappop(self._heap)
             self._dead -= 1
+            heappop(self._heap)
         return float(self._heap[0][0]) if self._heap else math.inf
 
     def _tidy(self) -> None:
         """Drop the dead when they are most of the heap."""
-        heap = self._heap
-        if self._dead == len(heap):
-            heap.clear()
-            self._dead = 0
-        elif self._dead > FEW and self._dead * 2 > len(heap):
-            self._heap = [row for row in heap if row[2] is not None]
-            heapify(self._heap)
-            self._dead = 0
+        heap: list[Entry] = []
+        if self._dead != len(self._heap):
+            if self._dead <= FEW or self._dead * 2 <= len(self._heap):
+                return
+            heap = [row for row in self._heap if row[2] is not None]
+            heapify(heap)
+        self._heap, self._dead = heap, 0

@@ -7,6 +7,12 @@ A call ends by `AdmissionPolicy._end`, from wherever it may be, the garbage coll
 which may come while this very thread holds the lock. So `_end` only notes what is over, and leaves
 the rest to the holder of the lock, if there is one: whoever gives the lock up looks once more.
 Nothing is left over, and nobody waits. Whatever touches the lock is in this file, for that reason.
+
+An interrupt (Ctrl-C, a signal handler that raises) comes where a function begins, where a loop goes
+round, or after a call. What it may cost is the place of that one call. So a lock is taken by
+``with``, which nothing can interrupt; nothing leaves a list before it is dealt with; and after a
+step that was cut short `State.mend` puts right what it left half done. Inside a ``try`` or ``with``
+a loop is a ``while True``: one with a condition is compiled so that it goes round outside of it.
 """
 
 from __future__ import annotations
@@ -14,12 +20,14 @@ from __future__ import annotations
 import abc
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from itertools import islice
 from operator import methodcaller
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from resilient._core.counter import Counter
 from resilient._core.keys import Slot
+from resilient._core.waiters import Waiter
 from resilient._policies.common.calls import Blocks, Call
 from resilient._policies.common.keyed import KeyedState, OfKey, Totals, add_totals
 from resilient._policies.common.policy import PolicyBase
@@ -48,6 +56,8 @@ class State(Protocol):
 
     def idle(self) -> bool: ...
     def totals(self) -> Totals: ...
+    def mend(self, now: float) -> None:
+        """Go on after a step that was cut short at any of its calls."""
 
 
 S = TypeVar("S", bound=State)
@@ -78,7 +88,8 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         retire: Callable[[S], bool] | None = None,
     ) -> None:
         super().__init__(name)
-        self._ended: list[Any] = []
+        self._ended: deque[Any] = deque()
+        self._cut_short = False  # a step was, and nothing has been mended since
         self._states: KeyedState[S] = KeyedState(
             self._new_state,
             key,
@@ -137,35 +148,33 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         step: Callable[[float], T | Rejected],
         *,
         emit: Callable[[Any], object] | None = None,
-        place: Callable[[T], Any] | None = None,
+        takes: bool = False,
     ) -> T:
         """Run *step* under the lock. Settle ended calls before it; wake and deliver after it.
 
         *emit* makes events of what *step* returns, if anything listens. A `Rejected` is raised,
-        outside the lock. *place* says what a step has taken: if a listener is interrupted, the
-        call will not be made, and it is given back.
+        outside the lock. If the step *takes* a ticket and the call, or a listener, is interrupted
+        after it, the call will not be made, and the ticket is given back.
         """
+        result: Any = None
         try:
             with self._lock:
                 result = step(self._settled_now())
                 if emit is not None and notify.listening:
                     emit(result)
-        except BaseException:
-            self._wake_and_deliver()
-            raise
-        try:
             self._wake_and_deliver()
         except BaseException:
-            taken = None if place is None or isinstance(result, Rejected) else place(result)
-            if taken is not None:
-                self._ended.append(taken)
+            self._cut_short = True
+            if takes and result is not None and not isinstance(result, Rejected):
+                self._ended.append(result)
+            self._wake_and_deliver()
             raise
         if isinstance(result, Rejected):
             try:
                 raise result
             finally:
                 del result  # or it would keep itself alive by its traceback
-        return result
+        return result  # type: ignore[no-any-return]  # of the step, but for a Rejected
 
     def _visit(
         self, act: Callable[[S, float], T], begin: Callable[[], object] = lambda: None
@@ -197,30 +206,41 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         is never out of order.
         """
         now = clock.now()
-        if ended := self._ended:
-            ended.reverse()  # from the front of a list one is taken by moving all the others
-            while ended:
-                self._release(ended.pop(), now)
+        if self._cut_short:
+            for slot in self._states.slots():
+                slot.state.mend(now)
+            self._cut_short = False
+        while ended := self._ended:
+            ticket = ended[0]
+            del ended[0]  # no call, so that an interrupt finds it here, or on its way
+            try:
+                self._release(ticket, now)
+            except BaseException:
+                if isinstance(ticket, Waiter):  # which may go twice
+                    ended.append(ticket)
+                raise
         return now
 
     def _wake_and_deliver(self) -> None:
         """Outside the lock: settle what ended meanwhile, wake whoever was served, tell events. And
         release evicted keys: their end may be code of the user's.
         """
-        while self._ended and self._lock.acquire(blocking=False):
-            try:
-                self._settled_now()
-            finally:
-                self._lock.release()
-        while self._woken:
-            try:
-                waiter = self._woken.popleft()
-            except IndexError:  # another thread was quicker
+        while True:
+            while (self._ended or self._cut_short) and not self._lock.locked():
+                with self._lock:  # somebody may have been quicker: then it is free in a moment
+                    self._settled_now()
+            if not (woken := self._woken):
                 break
+            try:
+                waiter = woken[0]
+            except IndexError:  # another thread was quicker
+                continue
             if waiter.given and waiter.lost():
-                self._end(waiter)  # what it was given is for whoever is behind it
+                self._ended.append(waiter)  # what it was given is for whoever is behind it
             else:
                 waiter.wake()
+            with suppress(ValueError):  # another thread has woken it, too
+                woken.remove(waiter)
         if self._states.evicted:
             self._states.release_evicted()
         if self._outbox.pending:
@@ -228,9 +248,15 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
 
     def _end(self, ticket: Any) -> None:
         """End a call, or give up a place. From anywhere: see the head of this file."""
-        self._ended.append(ticket)
-        if not self._lock.locked():
-            self._wake_and_deliver()
+        try:
+            self._ended.append(ticket)
+            if not self._lock.locked():
+                self._wake_and_deliver()
+        except BaseException:  # nobody may be left waiting for it
+            self._cut_short = True
+            if not self._lock.locked():
+                self._wake_and_deliver()
+            raise
 
     # Single calls and blocks.
 
@@ -254,7 +280,7 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         draw = self._draw()
         return self._locked(
             lambda now: self._admit_to(self._states.find(key), now, draw),
-            place=lambda ticket: ticket,
+            takes=True,
         )
 
     def _block_of(self, key: Hashable) -> Call:

@@ -79,8 +79,11 @@ class KeyedState(Generic[S]):
             raise
         if state is None:
             state = self._new(hashable(key))
-            for gone in self._keys.add(key, state):
-                add_totals(self._evicted_totals, self._totals(gone))
+            if gone := self._keys.add(key, state):
+                totals = self.evicted_totals()
+                for one in gone:
+                    add_totals(totals, self._totals(one))
+                self._evicted_totals = totals  # all or nothing, if an interrupt comes
         return state
 
     def peek(self, key: Hashable) -> S | None:
@@ -107,11 +110,12 @@ class KeyedState(Generic[S]):
 
     def restart(self, new: Callable[[Hashable], S], *, keep_totals: bool = False) -> None:
         """Begin with states that *new* makes; count on from the totals if they are to be kept."""
-        if not keep_totals:
-            self._evicted_totals = {}
-        else:
+        totals: Totals = {}
+        if keep_totals:
+            totals = self.evicted_totals()
             for slot in self.slots():
-                add_totals(self._evicted_totals, self._totals(slot.state))
+                add_totals(totals, self._totals(slot.state))
+        self._evicted_totals = totals
         if self._keys is None:
             self.only = new(None)
         else:

@@ -92,11 +92,17 @@ class QueueingPolicy(AdmissionPolicy[Q]):
         waiter = ThreadSleeper(priority, cost)
         seconds = self._join(key, waiter, patient=not on_loop())
         try:
-            while not waiter.given:
+            while True:
+                if waiter.given:
+                    break
                 over = self._wait(waiter, seconds, limit)
                 seconds = self._look_again(waiter, over=over)
         except BaseException:
-            self._end(waiter)
+            self._ended.append(waiter)  # one step: it is out, whatever is interrupted after it
+            try:
+                self._wake_and_deliver()
+            finally:  # nobody may be left waiting for it
+                self._wake_and_deliver()
             raise
         return self._ticket(waiter)
 
@@ -109,11 +115,17 @@ class QueueingPolicy(AdmissionPolicy[Q]):
         waiter = async_sleeper(priority, cost)
         seconds = self._join(key, waiter, patient=True)
         try:
-            while not waiter.given:
+            while True:
+                if waiter.given:
+                    break
                 over = await wait_here(self.name, None, waiter.wait, seconds)
                 seconds = self._look_again(waiter, over=over)
         except BaseException:
-            self._end(waiter)
+            self._ended.append(waiter)  # one step: it is out, whatever is interrupted after it
+            try:
+                self._wake_and_deliver()
+            finally:  # nobody may be left waiting for it
+                self._wake_and_deliver()
             raise
         return self._ticket(waiter)
 
@@ -129,14 +141,24 @@ class QueueingPolicy(AdmissionPolicy[Q]):
                 return self._reject(state, self._reason, now)
             return ticket
 
-        return self._locked(step, place=lambda ticket: ticket)
+        return self._locked(step, takes=True)
 
     def _join(self, key: Hashable, waiter: Sleeper, *, patient: bool) -> float:
         def step(now: float) -> float | Rejected:
             waiter.state = self._states.find(key)
             return self._arrive(waiter, now, patient=patient)
 
-        return self._locked(step, place=lambda _: waiter)
+        try:
+            return self._locked(step)
+        except Rejected:
+            raise
+        except BaseException:  # it may be in the queue, or have a place
+            self._ended.append(waiter)
+            try:
+                self._wake_and_deliver()
+            finally:
+                self._wake_and_deliver()
+            raise
 
     def _look_again(self, waiter: Sleeper, *, over: bool) -> float:
         def step(now: float) -> float | Rejected:

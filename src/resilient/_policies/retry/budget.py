@@ -62,13 +62,13 @@ class RetryBudget(Shared):
             return self._core.left(now)
 
     def _untouched(self) -> bool:
-        """Whether a new one would not differ. Waits for no lock: the caller may hold one."""
-        if not self._lock.acquire(blocking=False):
+        """Whether a new one would not differ. Waits for no lock that is held: the caller may hold
+        one.
+        """
+        if self._lock.locked():
             return False  # it is in use
-        try:
+        with self._lock:  # if somebody was quicker, it is free in a moment
             return self._core.untouched(clock.now())
-        finally:
-            self._lock.release()
 
     def _reset(self) -> None:
         """Start as new."""

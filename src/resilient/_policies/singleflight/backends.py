@@ -219,14 +219,18 @@ class AsyncExecution(SharedExecution, abc.ABC):
         finally:
             self.done = True
             try:
-                self._end(self)  # the key is free before anybody resumes
+                self._end_and_wake()
+            except BaseException:  # an interrupt: nobody may be left waiting
+                self._end_and_wake()
+                raise
             finally:
-                try:
-                    self.wake()
-                except BaseException:
-                    self.wake()
-                    raise
-            del self, handled
+                del self, handled
+
+    def _end_and_wake(self) -> None:
+        try:
+            self._end(self)  # the key is free before anybody resumes
+        finally:
+            self.wake()
 
     def must_raise(self, error: BaseException) -> bool:
         """Whether the task itself must end by *error*."""
@@ -421,10 +425,11 @@ def trio_table(owner: object, new: Callable[[LoopTable], None]) -> LoopTable:
 class ThreadExecution(SharedExecution):
     """A run in the first caller's thread."""
 
-    __slots__ = ("signals",)
+    __slots__ = ("led", "signals")
 
     def __init__(self, key: Hashable) -> None:
         super().__init__(key, clock.now)
+        self.led = False  # its caller runs it, and must end it
         self.signals: dict[Signal, None] = {}  # of those who wait, in the order of arrival
 
     def wake(self) -> None:

@@ -202,10 +202,15 @@ class SingleFlight(PolicyBase):
         if first := run is None:
             next(self._runs.increment)
             run = new_run(key, read, self.name, fn, args, kwargs, table.end)
-            table.begin(run)
-            table.join(run, until)
-            note_wait(self.name, run)
-            run.start()
+            try:
+                table.begin(run)
+                table.join(run, until)
+                note_wait(self.name, run)
+                run.start()
+            except BaseException:  # an interrupt: nobody may wait for what perhaps never began
+                run.done = True
+                table.end(run)
+                raise
         next(self._calls.increment)
         waiter: Any = run.waiter()
         try:
@@ -258,77 +263,82 @@ class SingleFlight(PolicyBase):
     def _fly_sync(self, key: Hashable, fn: Callable[[], Any]) -> Any:
         """Join the run for *key*, or begin one of *fn*."""
         limit = None if deadline_here() is None else check_deadline(self.name, clock.now())
-        run, signal = self._lead_or_join(key, limit)
-        next(self._calls.increment)
+        run = mine = ThreadExecution(key)  # made first, so that an interrupt finds it to be ended
+        handled = sys.exception()
         try:
+            run, signal = self._lead_or_join(mine, limit)
+            next(self._calls.increment)
             while signal is not None:
                 if notify.listening:
                     self._tell_joined(key)
                 self._wait(run, signal, limit)
-                if not run.done:
-                    assert limit is not None
-                    raise limit._exceeded(self.name, started=True)
                 if not run.interrupted:
                     return self._handed(run.outcome(), first=False)
-                run, signal = self._lead_or_join(key, limit)
-            with Waiting(run, limit):
-                return self._lead(run, fn)
+                run, signal = self._lead_or_join(mine, limit)
+            with Waiting(mine, limit):
+                next(self._runs.increment)
+                mine.result = not_awaitable(fn, mine.run(self._name or self.kind, fn))
+        except BaseException as error:
+            if mine.led:
+                mine.error, mine.trace = error, error.__traceback__
+                mine.keep_context(error, handled)
+            raise
         finally:
-            del run  # which has the error, and this frame is in its traceback
+            if mine.led:
+                mine.done = True
+                try:
+                    self._end(mine)
+                except BaseException:  # an interrupt: nobody may be left waiting
+                    self._end(mine)
+                    raise
+            result = mine.result
+            del run, mine, handled  # a run has its error, and this frame is in its traceback
+        try:
+            return result
+        finally:
+            del result  # perhaps a stale one, which has its error
+
+    def _end(self, run: ThreadExecution) -> None:
+        try:
+            with self._lock:
+                self._threads.end(run)
+        finally:
+            run.wake()
 
     def _lead_or_join(
-        self, key: Hashable, limit: Deadline | None
+        self, mine: ThreadExecution, limit: Deadline | None
     ) -> tuple[ThreadExecution, Signal | None]:
-        """Begin a run, or wait for the one that is there: then with a signal that its end gives."""
+        """Begin the caller's own run, or wait for the one that is there: then with a signal that
+        its end gives.
+        """
         until = math.inf if limit is None else limit._at_by(clock.now)
         with self._lock:
-            run = self._threads.find(key)
+            run = self._threads.find(mine.key)
             if run is None:
-                run = ThreadExecution(key)
-                self._threads.begin(run)
-                self._threads.join(run, until)
-                note_wait(self.name, run)
-                return run, None
+                mine.led = True
+                self._threads.begin(mine)
+                self._threads.join(mine, until)
+                note_wait(self.name, mine)
+                return mine, None
             if not on_loop():
                 note_wait(self.name, run)
                 self._threads.join(run, until)
                 run.extend()
                 run.signals[signal := Signal()] = None
                 return run, signal
-        raise self._would_block(key)
-
-    def _lead(self, run: ThreadExecution, fn: Callable[[], Any]) -> Any:
-        next(self._runs.increment)
-        handled = sys.exception()
-        try:
-            run.result = not_awaitable(fn, run.run(self._name or self.kind, fn))
-        except BaseException as error:
-            run.error, run.trace = error, error.__traceback__
-            run.keep_context(error, handled)
-            raise
-        finally:
-            run.done = True
-            try:
-                with self._lock:
-                    self._threads.end(run)
-            finally:
-                try:
-                    run.wake()
-                except BaseException:
-                    run.wake()
-                    raise
-            result = run.result
-            del run, handled
-        try:
-            return result
-        finally:
-            del result  # perhaps a stale one, which has its error
+        raise self._would_block(mine.key)
 
     def _wait(self, run: ThreadExecution, signal: Signal, limit: Deadline | None) -> None:
-        """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile."""
+        """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile.
+
+        Raises:
+            DeadlineExceeded: *limit* came first.
+        """
         try:
             with Waiting(run, limit):
-                while not run.done:
+                while True:
+                    if run.done:
+                        break
                     until = math.inf if limit is None else limit._at_by(clock.now)
                     if clock.now() >= until:
                         break
@@ -342,6 +352,9 @@ class SingleFlight(PolicyBase):
                 with self._lock:
                     run.signals.pop(signal, None)
                     self._threads.leave(run)
+        if not run.done:
+            assert limit is not None
+            raise limit._exceeded(self.name, started=True)
 
     # Words.
 
