@@ -121,6 +121,12 @@ class BulkheadCore:
             self.queue.hand_over(self.queue.first())
         self._want(wanted=bool(self.queue or self._debt))
 
+    def forked(self) -> BulkheadCore:
+        """In the child of a fork: it without its calls in flight, which end here if they do."""
+        new = BulkheadCore(self.limit, self.max_queue, self.queue.woken, self.key)
+        new.calls, new.rejected = self.calls, self.rejected
+        return new
+
     def mend(self, now: float) -> None:  # noqa: ARG002  # places know no time
         """Go on after a step that was cut short: nobody waits beside a free place."""
         self.queue.mend()

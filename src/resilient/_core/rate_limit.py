@@ -195,6 +195,11 @@ class RateLimitCore:
         if self.queue.leave(waiter):
             self.queue.wake_first()
 
+    def forked(self) -> RateLimitCore:
+        """In the child of a fork: nobody waits. What has passed has passed."""
+        self.queue = WaitQueue(self.queue.woken)
+        return self
+
     def mend(self, now: float) -> None:  # noqa: ARG002  # the first knows when it may pass
         """Go on after a step that was cut short: whoever is first knows it."""
         self.queue.mend()

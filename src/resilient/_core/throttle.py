@@ -93,6 +93,14 @@ class ThrottleCore:
         self._roll(now)
         return self._window.failures, self._window.calls(self.accepts.read())
 
+    def forked(self) -> ThrottleCore:
+        """In the child of a fork: it without its calls in flight, which end here if they do."""
+        new = ThrottleCore(self._config, self._seen, self.key)
+        new._window, new._passed_at = self._window, self._passed_at
+        new.calls, new.rejected = self.calls, self.rejected
+        new.requests, new.accepts = self.requests, self.accepts
+        return new
+
     def mend(self, now: float) -> None:
         """Go on after a step that was cut short: nobody waits here."""
 

@@ -45,10 +45,10 @@ Line = tuple[float, OrderedDict[Waiter, None]]
 class WaitQueue:
     """Callers that wait, by priority, and first come first served among equals."""
 
-    __slots__ = ("_length", "_lines", "_woken", "cost")
+    __slots__ = ("_length", "_lines", "cost", "woken")
 
     def __init__(self, woken: MutableSequence[Waiter]) -> None:
-        self._woken = woken
+        self.woken = woken
         self._lines: list[Line] = []  # the highest priority last; none of them is empty
         self._length = 0
         self.cost = 0
@@ -103,7 +103,7 @@ class WaitQueue:
         """Give *waiter* what became free, and let it go on."""
         self.leave(waiter)
         waiter.given = True
-        self._woken.append(waiter)
+        self.woken.append(waiter)
 
     def mend(self) -> None:
         """Go on after a step that was cut short: count anew."""
@@ -114,12 +114,12 @@ class WaitQueue:
         """Turn *waiter* out, without anything."""
         self.leave(waiter)
         waiter.shed = True
-        self._woken.append(waiter)
+        self.woken.append(waiter)
 
     def wake_first(self) -> None:
         """Let the first look for itself, if there is one."""
         if self._lines:
-            self._woken.append(self.first())
+            self.woken.append(self.first())
 
     def _line_of(self, waiter: Waiter) -> tuple[int, OrderedDict[Waiter, None] | None]:
         """Where the line of the priority of *waiter* is, or would be, and the line if it is."""

@@ -266,13 +266,6 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
             state.reckon(now)
         return now
 
-    def _forked(self) -> None:
-        """See `PolicyBase._forked`: those that waited are not here."""
-        for slot in self._states.slots():
-            queue = slot.state.queue
-            while queue:
-                queue.leave(queue.first())
-
     # Wrappers: flat, since they run on every call. Most find a place that was given ahead.
 
     def _passes(self, state: RateLimitCore) -> bool:

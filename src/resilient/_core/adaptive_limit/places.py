@@ -188,6 +188,17 @@ class AdaptiveLimitCore:
         """Whether a new one would not differ."""
         return self._baseline.unloaded is None
 
+    def forked(self) -> AdaptiveLimitCore:
+        """In the child of a fork: it without its calls in flight, which end here if they do."""
+        new = AdaptiveLimitCore(self._config, 0.0, self.queue.woken, self.key)
+        new._limit, new._starting, new.latency = self._limit, self._starting, self.latency
+        new._recent, new._heard_at = self._recent, self._heard_at
+        new._sampler, new._baseline, new._priorities = (
+            self._sampler, self._baseline, self._priorities,
+        )  # fmt: skip
+        new.calls, new.rejected = self.calls, self.rejected
+        return new
+
     def mend(self, now: float) -> None:
         """Go on after a step that was cut short: nobody waits beside a free place."""
         self.queue.mend()

@@ -112,7 +112,7 @@ class BreakerCore:
 
     __slots__ = (
         "_config", "_counted_rejections", "_entered", "_failures", "_first", "_generation",
-        "_ignored", "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing",
+        "_ignored", "_oldest", "_opened", "_probe_bad", "_probe_done", "_probe_slow", "_probing",
         "_rejected", "_rejections", "_reported", "_row", "_run", "_seen", "_slow", "_state",
         "_window", "calls", "key", "retired", "shared_permit", "shared_rejection", "successes",
         "void",
@@ -148,8 +148,9 @@ class BreakerCore:
         self._rejections: dict[BreakerState, int] | None = None  # by the state that rejected
         self._counted_rejections = 0  # those of `rejected` that stand in `_rejections`
         self._entered: dict[BreakerState, int] | None = None  # by the state that was entered
+        self._probing: dict[Permit, None] = NO_PROBES
         self._row = self._probe_done = self._probe_bad = self._probe_slow = 0
-        self._first = self._generation + 1
+        self._first = self._oldest = self._generation + 1
         self._seen = now
         self._begin(initial, Why("initial", 0, 0), draw)
 
@@ -189,7 +190,7 @@ class BreakerCore:
         """Say how a call ended that lasted *lasted* seconds. One of an older generation decides
         nothing.
         """
-        if permit.settled or not permit.recorded or permit.generation < self._first:
+        if permit.settled or not permit.recorded or permit.generation < self._oldest:
             return None
         now = self._forward(now)
         if now >= self._window.until:  # first: a success belongs to the bucket of its own time
@@ -289,6 +290,22 @@ class BreakerCore:
         else:
             self.shared_permit = None  # and so nothing holds it
         return self.retired
+
+    def forked(self) -> BreakerCore:
+        """In the child of a fork: calls in flight are ignored. One that ends here counts nothing.
+
+        It is the same one, since wrappers know it; and the same generation for those who ask.
+        """
+        self._ignored += self.in_flight()
+        self._end_fast_path()
+        self._generation += 1
+        self._first, self._oldest = self._first + 1, self._generation
+        if self._probing:
+            self._probing = {}
+        if self.shared_permit is not None:
+            self.shared_permit = Permit(self, self._generation)
+            self._allow_fast_path()
+        return self
 
     def mend(self, now: float) -> None:  # noqa: ARG002  # no time in it
         """Go on after a step that was cut short: one that is kept was not retired."""

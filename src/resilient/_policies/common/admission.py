@@ -39,7 +39,7 @@ from resilient._runtime.keying import Key, KeyOf
 from resilient.errors import Rejected, new_error
 
 T = TypeVar("T")
-IDLE, TOTALS = methodcaller("idle"), methodcaller("totals")
+IDLE, TOTALS, FORKED = methodcaller("idle"), methodcaller("totals"), methodcaller("forked")
 BLOCK = "admit(), or `with policy.of(key):`"
 FEW: Final = 100
 """How many states are looked at in one taking of the lock, where all of them are to be."""
@@ -56,6 +56,9 @@ class State(Protocol):
 
     def idle(self) -> bool: ...
     def totals(self) -> Totals: ...
+    def forked(self) -> State:
+        """The state for the child of a fork, where the calls in flight and the queue are not."""
+
     def mend(self, now: float) -> None:
         """Go on after a step that was cut short at any of its calls."""
 
@@ -374,6 +377,12 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
     def _reset(self) -> None:
         """See `PolicyBase._reset`: calls under way end where they began."""
         self._locked(lambda _now: self._states.restart(self._new_state))
+
+    def _forked(self) -> None:
+        """See `PolicyBase._forked`: their calls are gone, and so is who waited."""
+        self._ended.clear()
+        self._woken.clear()
+        self._locked(lambda _now: self._states.replace(FORKED))
 
     def _fork_done(self) -> None:
         """See `PolicyBase._fork_done`: calls may have ended meanwhile."""

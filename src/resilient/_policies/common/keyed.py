@@ -108,19 +108,22 @@ class KeyedState(Generic[S]):
         """What evicted states have counted."""
         return dict(self._evicted_totals)
 
-    def restart(self, new: Callable[[Hashable], S], *, keep_totals: bool = False) -> None:
-        """Begin with states that *new* makes; count on from the totals if they are to be kept."""
-        totals: Totals = {}
-        if keep_totals:
-            totals = self.evicted_totals()
-            for slot in self.slots():
-                add_totals(totals, self._totals(slot.state))
-        self._evicted_totals = totals
+    def restart(self, new: Callable[[Hashable], S]) -> None:
+        """Begin with states that *new* makes."""
+        self._evicted_totals = {}
         if self._keys is None:
             self.only = new(None)
         else:
             self._keys.clear()
             self.slot = self._keys.slots.get
+
+    def replace(self, new: Callable[[S], S]) -> None:
+        """Put what *new* makes of each state in its place."""
+        if self._keys is None:
+            self.only = new(self.only)
+        else:
+            for slot in self._keys.slots.values():
+                slot.state = new(slot.state)
 
     def release_evicted(self) -> None:
         """Let go of evicted keys. Outside the lock: the end of a key may be code of the user's."""

@@ -186,7 +186,3 @@ class QueueingPolicy(AdmissionPolicy[Q]):
     async def _block_of_async(self, key: Hashable) -> Call:
         ticket = await self._acquire(key, self._usual_priority, self._usual_cost)
         return Call(self, ticket, clock.now())
-
-    def _forked(self) -> None:
-        """See `PolicyBase._forked`: the threads that held the places, and waited, are not here."""
-        self._states.restart(self._new_state, keep_totals=True)

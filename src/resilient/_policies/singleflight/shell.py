@@ -152,8 +152,11 @@ class SingleFlight(PolicyBase):
             table.forget_all()
 
     def _forked(self) -> None:
-        """See `PolicyBase._forked`: the threads that ran are not in the child."""
+        """See `PolicyBase._forked`: the threads and loops that ran are not in the child."""
         self._threads = FlightTable()
+        for table in self._tables.living():
+            table.forget_all()
+            table.flying.clear()
 
     # Wrappers.
 
