@@ -145,12 +145,16 @@ class Judge:
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """The errors of a group that are no groups themselves."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from leaves(error)
-        else:
+    """The errors of a group that are no groups themselves, however deep they are in it."""
+    inside = [iter(group.exceptions)]
+    while inside:
+        for error in inside[-1]:
+            if isinstance(error, BaseExceptionGroup):
+                inside.append(iter(error.exceptions))
+                break
             yield error
+        else:
+            inside.pop()
 
 
 def each(error: BaseException) -> Iterator[BaseException]:

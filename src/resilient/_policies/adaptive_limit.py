@@ -93,7 +93,7 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
         outcome_override: str | None,
     ) -> None:
         if outcome_override is None:
-            self._finish(ticket, outcome_of(error))
+            self._finish_by(ticket, error)
         else:
             failed = outcome_override == "fail"
             self._finish(ticket, Outcome.DROP if failed else Outcome.IGNORED)
@@ -102,6 +102,14 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
         """End a call, and sample it."""
         ticket.outcome, ticket.ended_at = outcome, clock.now()
         self._end(ticket)
+
+    def _finish_by(self, ticket: Ticket, error: BaseException | None) -> None:
+        """End a call that ended by *error*, or by none."""
+        outcome = Outcome.IGNORED  # if it can't be told
+        try:
+            outcome = outcome_of(error)
+        finally:
+            self._finish(ticket, outcome)
 
     # What the shell asks.
 
@@ -176,7 +184,7 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
                 if type(result) is not plain:
                     plain = plain_type(fn, result)
             except BaseException as error:
-                self._finish(ticket, outcome_of(error))
+                self._finish_by(ticket, error)
                 raise
             self._finish(ticket, Outcome.SAMPLE)
             return result
@@ -192,7 +200,7 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
             try:
                 result = await fn(*args, **kwargs)
             except BaseException as error:
-                self._finish(ticket, outcome_of(error))
+                self._finish_by(ticket, error)
                 raise
             self._finish(ticket, Outcome.SAMPLE)
             return result

@@ -179,7 +179,8 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
                 if type(result) is not plain:
                     plain = plain_type(fn, result)
             except BaseException:
-                self._end(state)
+                self._ended.append(state)  # first: the stack may have no room for another call
+                self._settle_ended()
                 raise
             if state.wanted:
                 self._end(state)
@@ -215,7 +216,8 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
             try:
                 result = await fn(*args, **kwargs)
             except BaseException:
-                self._end(state)
+                self._ended.append(state)  # first: the stack may have no room for another call
+                self._settle_ended()
                 raise
             if state.wanted:
                 self._end(state)

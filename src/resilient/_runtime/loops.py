@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resilient._core.deadline import TimerQueue
+from resilient._core.matching import leaves
 from resilient._runtime import clock
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def sleep(seconds: float) -> Awaitable[None]:
 def is_cancellation(error: BaseException) -> bool:
     """Whether *error* is the cancellation of asyncio or trio, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
-        return all(is_cancellation(one) for one in error.exceptions)
+        return all(is_cancellation(one) for one in leaves(error))
     return any(
         isinstance(error, getattr(sys.modules.get(module), name, ()))
         for module, name in (("asyncio", "CancelledError"), ("trio", "Cancelled"))

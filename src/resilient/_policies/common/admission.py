@@ -253,13 +253,16 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         """End a call, or give up a place. From anywhere: see the head of this file."""
         try:
             self._ended.append(ticket)
-            if not self._lock.locked():
-                self._wake_and_deliver()
+            self._settle_ended()
         except BaseException:  # nobody may be left waiting for it
             self._cut_short = True
-            if not self._lock.locked():
-                self._wake_and_deliver()
+            self._settle_ended()
             raise
+
+    def _settle_ended(self) -> None:
+        """Settle what ended, unless the lock is held: then its holder does it."""
+        if not self._lock.locked():
+            self._wake_and_deliver()
 
     # Single calls and blocks.
 
