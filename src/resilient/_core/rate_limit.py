@@ -197,7 +197,7 @@ class RateLimitCore:
 
     def forked(self) -> RateLimitCore:
         """In the child of a fork: nobody waits. What has passed has passed."""
-        self.queue = WaitQueue(self.queue.woken)
+        self.queue, self._outdated = WaitQueue(self.queue.woken), None
         return self
 
     def mend(self, now: float) -> None:  # noqa: ARG002  # the first knows when it may pass
