@@ -101,6 +101,7 @@ WHERE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "cache key": ("key", lambda ask: cache(1, key=ask)),
     "cache ttl": ("ttl", lambda ask: cache(ask)),
     "cache negative": ("negative", lambda ask: cache(1, negative_ttl=1, negative=ask)),
+    "cache copy": ("copy", lambda ask: cache(1, copy=ask)),
     "cache exists": ("exists", lambda ask: cache(1, exists=ask)),
     "cache publish": (
         "invalidation.publish",

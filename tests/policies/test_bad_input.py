@@ -177,6 +177,7 @@ ROWS: list[Row] = [
     ("cache", lambda v: cache(1, stale=v), "stale", (-1.0, NAN, -INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "at least 0"),
     ("cache", lambda v: cache(1, jitter=v), "jitter", (-0.1, 1, 1.1, NAN, INF), (NONE, *NOT_A_NUMBER), "at least 0 and below 1"),
     ("cache", lambda v: cache(9, refresh_ahead=v), "refresh_ahead", (0, -1.0, NAN, INF, NEGATIVE, 9, 10), NOT_A_NUMBER, ""),
+    ("cache", lambda v: cache(1, copy=v), "copy", (), (3, TEXT, FLAG), "function"),
     ("cache", lambda v: cache(1, exists=v), "exists", (), (3, FLAG, THING), "predicate"),
     ("cache", lambda v: cache(1, invalidation=v), "invalidation", (), (3, TEXT, FLAG, THING), "publish(key)"),
     ("cache", lambda v: cache(1, key=v), "key", (), (3, ("sku",), FLAG), "parameter"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, Final
 
 from resilient._core.cache import Entry, StaleResult
 from resilient._policies.cache.store import CacheStore
@@ -13,11 +13,16 @@ from resilient._policies.singleflight.backends import running
 from resilient._runtime import background, clock
 from resilient._runtime.decorate import AnyFunction, not_awaitable
 
+NOT_RUN: Final = object()
+"""In place of a result that there is not."""
+
 
 class CacheExecution:
     """How one key is brought in; its two forms are what a flight runs."""
 
-    __slots__ = ("_args", "_failed", "_fn", "_kwargs", "_store", "claimed", "generation", "key")
+    __slots__ = (
+        "_args", "_failed", "_fn", "_kwargs", "_store", "claimed", "generation", "key", "result",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -34,6 +39,7 @@ class CacheExecution:
         self.claimed = claimed  # the entry, still fresh, that is to be refreshed
         self._failed = False
         self.generation = store.generation
+        self.result: Any = NOT_RUN  # what the function returned to this very call
 
     def argument(self) -> Any:
         """The key of a call for people, where no ``key=`` says it: its single argument."""
@@ -46,8 +52,8 @@ class CacheExecution:
             return entry.value  # another run ended between our look and our beginning
         fetching = self._store.begin(self.key)
         try:
-            result = not_awaitable(self._fn, self._fn(*self._args, **self._kwargs))
-            self._store.keep(self.key, result, fetching)
+            self.result = not_awaitable(self._fn, self._fn(*self._args, **self._kwargs))
+            result = self._store.keep(self.key, self.result, fetching)
         except Exception as error:
             stale = core.stale_result(self.key, clock.now(), error)
             if stale is None:
@@ -67,8 +73,8 @@ class CacheExecution:
             return entry.value
         fetching = self._store.begin(self.key)
         try:
-            result = await self._fn(*self._args, **self._kwargs)
-            self._store.keep(self.key, result, fetching)
+            self.result = await self._fn(*self._args, **self._kwargs)
+            result = self._store.keep(self.key, self.result, fetching)
         except Exception as error:
             stale = core.stale_result(self.key, clock.now(), error)
             if stale is None:

@@ -47,6 +47,7 @@ def cache(
     stale: Seconds = 0.0,
     jitter: float = 0.05,
     refresh_ahead: Seconds | None = None,
+    copy: Callable[[Any], Any] | None = None,
     invalidation: Invalidation | None = None,
     key: Key | None = None,
     rng: random.Random | None = None,
@@ -63,6 +64,7 @@ def cache(
     stale: Seconds = 0.0,
     jitter: float = 0.05,
     refresh_ahead: Seconds | None = None,
+    copy: Callable[[Any], Any] | None = None,
     invalidation: Invalidation | None = None,
     key: Key | None = None,
     rng: random.Random | None = None,
@@ -78,6 +80,7 @@ def cache(
     stale: Seconds = 0.0,
     jitter: float = 0.05,
     refresh_ahead: Seconds | None = None,
+    copy: Callable[[Any], Any] | None = None,
     exists: Exists | None = None,
     invalidation: Invalidation | None = None,
     key: Key | None = None,
@@ -87,7 +90,8 @@ def cache(
     """Remember what a function returned, and let nobody feel when it is time to ask again.
 
     Callers who miss the same key at the same time share one run, as with a `singleflight`; errors
-    are never remembered. The value is the same object for all: return what nobody changes.
+    are never remembered. The value is the same object for all: return what nobody changes, or give
+    *copy*.
 
     Args:
         ttl: seconds that a value lives, above 0, drawn for each from ``ttl * (1 - jitter)`` to
@@ -104,10 +108,14 @@ def cache(
         stale: seconds past its end, at least 0, for which a value is served if the run fails.
         jitter: 0 to less than 1.
         refresh_ahead: seconds before the end, above 0 and less than *ttl*, or at most half of the
-            life that a function says, from which on a hit
-            returns the value that is there and begins one run in the background, without a
-            deadline: in async code a task, in plain threads a short-lived daemon thread. If it
-            fails that is counted, and tried again after a tenth of *refresh_ahead*.
+            life that a function says, from which on a hit returns the value that is there and
+            begins one run in the background, without a deadline: in async code a task, in plain
+            threads a short-lived daemon thread. If it fails that is counted, and tried again after
+            a tenth of *refresh_ahead*.
+        copy: a function applied to the result for every caller but the one whose call ran the
+            function, where callers change what they get, such as `copy.deepcopy`. What is kept is a
+            copy as well. Its error is that caller's alone. A result of which no copy can be kept is
+            logged once, and not kept.
         exists: what knows which keys there are, by ``in`` or as a predicate: for a key that it
             denies the answer is ``None``, without a call and without taking room.
         invalidation: a channel over which caches tell each other what to forget, see
@@ -161,6 +169,7 @@ def cache(
         config=config,
         ttl=ttl if callable(ttl) else None,
         negative=check_sync("negative", negative),
+        copy=check_sync("copy", copy),
         exists=_predicate(exists),
         invalidation=_channel(invalidation),
         key=check_key(key),

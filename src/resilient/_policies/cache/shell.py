@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 
 from resilient._core.cache import StaleResult
 from resilient._core.functions import at_once
-from resilient._policies.cache.fetch import CacheExecution
+from resilient._policies.cache.fetch import NOT_RUN, CacheExecution
 from resilient._policies.cache.store import TOTALS, CacheStore, Settings
 from resilient._policies.common.widening import Widening
 from resilient._policies.deadline.block import deadline_here
@@ -135,7 +135,7 @@ class Cache(Widening[T_co]):
         find, scope, store = self._finder(fn), self._scope(fn), self._store
         entries, used = store.core.entries, store.core.order.move_to_end
         hits, negative_hits = (store.counters[one].increment for one in ("hits", "negative_hits"))
-        function, plain = innermost(fn), self._settings.key is None
+        function, plain, copy = innermost(fn), self._settings.key is None, self._settings.copy
 
         def cached(*args: Any, **kwargs: Any) -> Any:
             if plain and not kwargs and len(args) == 1 and type(args[0]) in PLAIN:
@@ -161,7 +161,7 @@ class Cache(Widening[T_co]):
             except KeyError:  # it was dropped just now
                 pass
             next(negative_hits if entry.negative else hits)
-            return entry.value
+            return entry.value if copy is None else copy(entry.value)
 
         return cached
 
@@ -169,7 +169,7 @@ class Cache(Widening[T_co]):
         find, scope, store = self._finder(fn), self._scope(fn), self._store
         entries, used = store.core.entries, store.core.order.move_to_end
         hits, negative_hits = (store.counters[one].increment for one in ("hits", "negative_hits"))
-        function, plain = innermost(fn), self._settings.key is None
+        function, plain, copy = innermost(fn), self._settings.key is None, self._settings.copy
 
         async def cached(*args: Any, **kwargs: Any) -> Any:
             if plain and not kwargs and len(args) == 1 and type(args[0]) in PLAIN:
@@ -195,7 +195,7 @@ class Cache(Widening[T_co]):
             except KeyError:  # it was dropped just now
                 pass
             next(negative_hits if entry.negative else hits)
-            return entry.value
+            return entry.value if copy is None else copy(entry.value)
 
         return cached
 
@@ -243,15 +243,22 @@ class Cache(Widening[T_co]):
         return self._handed(run, result)
 
     def _handed(self, execution: CacheExecution, result: Any) -> Any:
-        if not isinstance(result, StaleResult):
-            return result
+        """What a caller gets of what came of a run."""
+        copy = self._settings.copy
+        if isinstance(result, StaleResult):
+            self._tell_stale(execution, result)
+            result = result.entry.value
+        elif copy is not None and execution.result is not NOT_RUN:
+            return execution.result
+        return result if copy is None else copy(result)
+
+    def _tell_stale(self, execution: CacheExecution, result: StaleResult) -> None:
         if execution.generation == self._store.generation:
             next(self._store.counters["stale_served"].increment)
         if notify.listening:
             age = clock.now() - result.entry.stored_at
             self._emit("StaleServed", age=age, error=result.error)
             self._outbox.deliver()
-        return result.entry.value
 
 
 @final

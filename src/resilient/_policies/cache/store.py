@@ -28,6 +28,7 @@ class Settings(NamedTuple):
     config: CacheConfig
     ttl: Callable[[Any], object] | None  # of a result, where the config has none
     negative: Callable[[Any], object] | None
+    copy: Callable[[Any], Any] | None
     exists: Callable[[Any], object] | None
     invalidation: Invalidation | None
     key: Key | None
@@ -51,8 +52,16 @@ class CacheStore:
         self.core.evicted.clear()
         return fetching
 
-    def keep(self, key: Hashable, result: Any, fetching: Fetching) -> None:
-        """Keep the *result* of a run, unless the key was dropped meanwhile."""
+    def keep(self, key: Hashable, result: Any, fetching: Fetching) -> Any:
+        """Keep the *result* of a run, unless the key was dropped meanwhile. Return what was to be
+        kept: of what its caller may change a copy.
+        """
+        if (copy := self._settings.copy) is not None:
+            try:
+                result = copy(result)
+            except Exception as fault:  # noqa: BLE001  # the caller of the run wants no copy
+                self._complain(copy, fault, "copy function")
+                return result
         entry = Entry(result, negative=self._is_negative(result))
         asked = self._settings.ttl
         ttl = None if asked is None or entry.negative else self._ttl_of(asked, result)
@@ -64,6 +73,7 @@ class CacheStore:
             elif fetching.wanted:
                 self.core.keep(key, entry, clock.now(), draw, ttl)
         self.core.evicted.clear()
+        return result
 
     def drop(self, key: Hashable) -> None:
         """Forget *key* of every function, and let nobody join a run that began before."""
