@@ -7,7 +7,7 @@ from typing import Any
 from resilient._core.breaker import BreakerConfig, BreakerCore, BreakerState, Moved, Permit, Refusal
 from resilient._core.matching import Verdict
 
-OK, BAD, IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
+OK, BAD, IGNORED, CUT = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED, Verdict.CANCELLED
 
 
 def rule_of(**changes: Any) -> BreakerConfig:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,7 @@ from resilient._core.breaker import (
 from resilient._core.matching import Verdict
 from tests.core.breakers import (
     BAD,
+    CUT,
     IGNORED,
     OK,
     admit,
@@ -115,6 +117,7 @@ class Reference:
     results: list[Result] = field(default_factory=list)
     out: list[Ticket] = field(default_factory=list)  # probes of this generation that run
     done: list[Result] = field(default_factory=list)  # and those that ended
+    cut: int = 0  # and slow ones that were cancelled
     totals: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             ("calls", "ok", "bad", "slow", "ignored", "rejected", "opened"), 0
@@ -130,7 +133,7 @@ class Reference:
         old, self.state = self.state, state
         self.generation += 1
         self.run, self.told = 0, False
-        self.results, self.out, self.done = [], [], []
+        self.results, self.out, self.done, self.cut = [], [], [], 0
         if state is S.OPEN:
             self.row += 1
             self.totals["opened"] += 1
@@ -162,7 +165,8 @@ class Reference:
 
     def probes_say(self) -> BreakerState | None:
         told, probes = self.rule, self.rule.probes
-        bad, slow = sum(one.failed for one in self.done), sum(one.slow for one in self.done)
+        bad = sum(one.failed for one in self.done)
+        slow = sum(one.slow for one in self.done) + self.cut
         enough = 1 if told.failure_rate is None else told.failure_rate * probes
         if bad >= enough or (told.slow is not None and slow >= told.slow_rate * probes):
             return S.OPEN
@@ -268,7 +272,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(
         ticket=consumes(tickets),
-        verdict=st.sampled_from([OK, BAD, BAD, IGNORED]),
+        verdict=st.sampled_from([OK, BAD, BAD, IGNORED, CUT]),
         lasted=st.sampled_from([0.0, 1.0, 1.125]),
         u=st.sampled_from([0.0, 0.5]),
     )
@@ -280,17 +284,22 @@ class BreakerMachine(RuleBasedStateMachine):
             return
         now = model.take(self.reading)
         slow = model.rule.slow is not None and lasted > model.rule.slow
-        model.totals[{OK: "ok", BAD: "bad", IGNORED: "ignored"}[verdict]] += 1
+        model.totals[{OK: "ok", BAD: "bad"}.get(verdict, "ignored")] += 1
         model.totals["slow"] += slow and verdict is not IGNORED
         if ticket in model.out:
             model.out.remove(ticket)
-        if ticket.generation != model.generation or verdict is IGNORED:
+        ignored = verdict is IGNORED or (verdict is CUT and not slow)
+        if ticket.generation != model.generation or ignored:
             assert moved is None, "a late or ignored result decided something"
         elif model.state is S.HALF_OPEN:
-            model.done.append(Result(now, verdict is BAD, slow))
+            if verdict is CUT:
+                model.cut += 1
+            else:
+                model.done.append(Result(now, verdict is BAD, slow))
             self.follow(moved, model.probes_say(), now, u)
         else:
-            self.judge(Result(now, verdict is BAD, slow), moved, now, u)
+            run = model.run if verdict is CUT else (model.run + 1) * (verdict is BAD)
+            self.judge(Result(now, verdict is BAD, slow), run, moved, now, u)
 
     def follow(self, moved: object, to: BreakerState | None, now: float, u: float) -> None:
         if to is None:
@@ -299,10 +308,10 @@ class BreakerMachine(RuleBasedStateMachine):
         assert isinstance(moved, Transition)
         assert (moved.old, moved.new) == self.model.move(to, now, u)
 
-    def judge(self, result: Result, moved: object, now: float, u: float) -> None:
+    def judge(self, result: Result, run: int, moved: object, now: float, u: float) -> None:
         model = self.model
         model.results.append(result)
-        model.run = model.run + 1 if result.failed else 0
+        model.run = run
         verdicts = {model.trips(window) for window in model.windows(now)}
         if model.state is S.METRICS_ONLY:
             if model.told:
@@ -466,7 +475,7 @@ class Twins(RuleBasedStateMachine):
 
     @rule(
         pair=consumes(pairs),
-        verdict=st.sampled_from([OK, BAD, BAD, IGNORED]),
+        verdict=st.sampled_from([OK, BAD, BAD, IGNORED, CUT]),
         lasted=st.sampled_from([0.0, 2.0]),
     )
     def other_end(self, pair: tuple[Permit, Permit], verdict: Verdict, lasted: float) -> None:
@@ -773,6 +782,74 @@ def test_without_a_failure_rate_the_first_failed_probe_reopens() -> None:
     assert call(core, OK, now=2.0) is None
     assert isinstance(call(core, BAD, now=2.0), Transition)
     assert core.state is S.OPEN
+
+
+@pytest.mark.rule("B14")
+@pytest.mark.parametrize("changes", [{}, {"window_calls": 4}], ids=str)
+def test_a_slow_call_that_was_cancelled_is_one_of_the_window_s_calls_and_slow(
+    changes: dict[str, Any],
+) -> None:
+    core = core_of(
+        failure_rate=0.75, slow=1.0, slow_rate=0.75, minimum=4, consecutive_failures=3, **changes
+    )
+    assert calls(core, BAD, BAD) is None
+    assert call(core, CUT, lasted=1.0) is None, "no longer than that"
+    assert call(core, CUT, lasted=5.0) is None
+    seen = stats(core)
+    assert (seen.calls, seen.failures, seen.ignored, seen.slow) == (4, 2, 2, 1)
+    assert seen.failure_rate is None, "three calls"
+    assert call(core, CUT, lasted=5.0) is None
+    assert (stats(core).failure_rate, stats(core).slow_rate) == (0.5, 0.5)
+    moved = call(core, BAD)
+    assert moved == Transition(S.CLOSED, S.OPEN, Why("consecutive_failures", 3, 3), 0.0), (
+        "it ended no run"
+    )
+
+
+@pytest.mark.rule("B14")
+@pytest.mark.parametrize("changes", [{}, {"window_calls": 9}], ids=str)
+def test_calls_that_are_cancelled_alone_can_open(changes: dict[str, Any]) -> None:
+    core = core_of(slow=1.0, minimum=3, **changes)
+    assert [call(core, CUT, lasted=5.0) for _ in range(2)] == [None, None]
+    moved = call(core, CUT, lasted=5.0)
+    assert moved == Transition(S.CLOSED, S.OPEN, Why("slow_rate", 3, 3), 0.0)
+    assert stats(core).successes == stats(core).failures == 0
+    assert stats(core).ignored == 3
+
+
+@pytest.mark.rule("B4", "B14")
+def test_they_leave_the_window_as_others_do() -> None:
+    core = core_of(slow=1.0, slow_rate=1.0, minimum=2, window=8.0)
+    assert [call(core, CUT, lasted=5.0), call(core, OK)] == [None, None]
+    assert stats(core, 8.0).slow_rate == 0.5
+    assert stats(core, 8.8).slow_rate is None
+    assert [call(core, CUT, 9.0, 5.0), call(core, OK, 9.0), call(core, OK, 9.0)] == [None] * 3
+    assert stats(core, 9.0).slow_rate == 1 / 3
+
+
+@pytest.mark.rule("B6", "B14")
+def test_a_slow_probe_that_was_cancelled_gives_its_place_back_and_may_reopen() -> None:
+    core = core_of(minimum=1, probes=2, failure_rate=1.0, slow=1.0, slow_rate=1.0)
+    call(core, BAD)
+    assert call(core, CUT, 2.0, lasted=0.5) is None
+    assert call(core, OK, 2.0) is None
+    assert call(core, CUT, 2.0, lasted=5.0) is None, "two are in, but one of them is no success"
+    moved = call(core, CUT, 2.0, lasted=5.0)
+    assert moved == Transition(S.HALF_OPEN, S.OPEN, Why("slow_probes", 2, 2), 2.0)
+    assert call(core, CUT, 4.0, lasted=5.0) is None
+    assert calls(core, OK, OK, now=4.0) == Transition(
+        S.HALF_OPEN, S.CLOSED, Why("probes_succeeded", 0, 2), 4.0
+    )
+
+
+@pytest.mark.rule("B1", "B14")
+def test_a_slow_call_of_an_older_generation_that_was_cancelled_is_in_the_totals_alone() -> None:
+    core = core_of(slow=1.0, minimum=1)
+    late = admit(core)
+    core.force_state(S.CLOSED, "reset", 0.0, 0.0)
+    assert core.settle(late, CUT, 9.0, 0.0, 9.0) is None
+    seen = stats(core, 9.0)
+    assert (seen.slow, seen.ignored, seen.slow_rate, seen.state) == (1, 1, None, S.CLOSED)
 
 
 @pytest.mark.rule("B6")

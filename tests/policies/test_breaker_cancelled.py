@@ -1,4 +1,6 @@
-"""B9: a call that a limit of ours cancelled is a failure; another cancellation counts nowhere."""
+"""B9: a call that a limit of ours cancelled is a failure; another cancellation counts nowhere, but
+as slow (B14).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import trio
 from resilient import (
     Breaker,
     BreakerState,
+    CircuitOpen,
     DeadlineExceeded,
     breaker,
     deadline,
@@ -23,7 +26,8 @@ from resilient import (
     singleflight,
     timeout,
 )
-from resilient.testing import virtual_time
+from resilient.events import StateChanged
+from resilient.testing import record, virtual_time
 from tests.worlds import World
 
 Body = Callable[[], Awaitable[object]]
@@ -576,3 +580,126 @@ def test_a_limit_inside_the_breaker_is_a_failure_that_has_a_name(world: World) -
             assert outcome(policy) == "success", "in plain threads nothing is interrupted"
 
     world.run(scenario)
+
+
+# B14: how long it had lasted is evidence.
+
+
+@pytest.mark.rule("B14")
+@pytest.mark.parametrize(("units", "slow"), [(1.0, 0), (3.0, 1)])
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+def test_a_call_that_somebody_cancels_is_slow_if_it_had_lasted_longer_than_slow(
+    async_world: World, place: Place, units: float, slow: int
+) -> None:
+    async def scenario(w: World) -> None:
+        policy = breaker(slow=2.0 * w.unit, minimum=2)
+        async with anyio.create_task_group() as group:
+            group.start_soon(place, policy)
+            await w.sleep(units)
+            group.cancel_scope.cancel()
+        await w.sleep(0.1)
+        assert outcome(policy) == "ignored"
+        if w.name != "uvloop" or slow:
+            assert policy.stats().slow == slow
+
+    async_world.run(scenario)
+
+
+@pytest.mark.rule("B14")
+@pytest.mark.parametrize("keyed", [False, True], ids=["one", "keyed"])
+def test_a_dependency_that_hangs_trips_its_breaker_under_the_limits_of_asyncio_and_trio(
+    keyed: bool,
+) -> None:
+    async def by_wait_for(fn: Any) -> None:
+        await asyncio.wait_for(fn(), 1)
+
+    async def on_asyncio(fn: Any) -> None:
+        async with asyncio.timeout(1):
+            await fn()
+
+    async def on_trio(fn: Any) -> None:
+        with trio.fail_after(1):
+            await fn()
+
+    async def main(limited: Any) -> None:
+        policy = breaker(slow=0.5, minimum=4, key=(lambda: "k") if keyed else None)
+        seen = policy.of("k") if keyed else policy
+        fn = policy(anyio.sleep_forever)
+        with record(StateChanged) as events:
+            for _ in range(4):
+                assert seen.state is BreakerState.CLOSED
+                with pytest.raises((TimeoutError, trio.TooSlowError)):
+                    await limited(fn)
+            with pytest.raises(CircuitOpen, match="slow rate 100% of 4 calls"):
+                await limited(fn)
+            await anyio.sleep(3)
+            with pytest.raises((TimeoutError, trio.TooSlowError)):
+                await limited(fn)
+        assert [event.reason for event in events] == ["slow_rate", "cooldown_over", "slow_probes"]
+        stats = seen.stats()
+        assert (stats.calls, stats.ignored, stats.slow, stats.rejected) == (5, 5, 5, 1)
+
+    for limited in (by_wait_for, on_asyncio, on_trio):
+        with virtual_time() as time:
+            if limited is on_trio:
+                trio.run(main, limited, clock=time.trio_clock())
+            else:
+                time.run(main, limited)
+
+
+@pytest.mark.rule("B14")
+def test_a_probe_that_was_cancelled_early_gives_its_place_back_and_says_nothing() -> None:
+    async def main() -> None:
+        policy = breaker(slow=2.0, minimum=1, initial=BreakerState.OPEN, cooldown=0)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(policy(anyio.sleep_forever)(), 1)
+            assert policy.state is BreakerState.HALF_OPEN
+        assert (policy.stats().ignored, policy.stats().slow) == (3, 0)
+
+    with virtual_time() as time:
+        time.run(main)
+
+
+@pytest.mark.rule("B14")
+@pytest.mark.parametrize(
+    ("ends", "counted"),
+    [
+        (asyncio.CancelledError(), (0, 1, 1)),
+        (BaseExceptionGroup("", [asyncio.CancelledError()]), (0, 1, 1)),
+        (KeyboardInterrupt(), (0, 1, 0)),
+        (GeneratorExit(), (0, 1, 0)),
+        (DeadlineExceeded("db", 1.0, 1.0, started=False), (0, 1, 0)),
+        (OSError(), (1, 0, 1)),
+    ],
+    ids=str,
+)
+def test_only_what_was_cancelled_is_ignored_and_slow(
+    ends: BaseException, counted: tuple[int, int, int]
+) -> None:
+    with virtual_time() as time:
+        policy = breaker(slow=1.0, minimum=9)
+        call = policy.admit()
+        time.advance(5)
+        call.close(ends)
+        stats = policy.stats()
+        assert (stats.failures, stats.ignored, stats.slow) == counted
+        said = policy.admit()
+        time.advance(5)
+        said.ignore()
+        said.close(asyncio.CancelledError())
+        assert policy.stats().slow == counted[2], "its user says that it counts nowhere"
+
+
+@pytest.mark.rule("B14", "B9")
+def test_without_slow_a_call_that_somebody_cancels_counts_nowhere_however_long_it_lasted() -> None:
+    async def main() -> None:
+        policy = breaker(minimum=1)
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(policy(anyio.sleep_forever)(), 1000)
+        stats = policy.stats()
+        assert (stats.state, stats.ignored, stats.slow) == (BreakerState.CLOSED, 5, 0)
+
+    with virtual_time() as time:
+        time.run(main)

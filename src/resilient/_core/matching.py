@@ -26,7 +26,8 @@ class Verdict(enum.Enum):
 
     SUCCESS = "success"
     FAILURE = "failure"
-    IGNORED = "ignored"  # cancelled, rejected, interrupted: says nothing of the dependency
+    IGNORED = "ignored"  # rejected, interrupted: says nothing of the dependency
+    CANCELLED = "cancelled"  # by whoever called: says nothing but how long it had lasted
 
 
 class BrokenPredicateError(Exception):

@@ -5,7 +5,8 @@
 2. A count window holds exactly the last n calls.
 3. Successes of a time window are not written here: they are read off a running
    total, which callers raise without a lock. The window remembers only what the
-   total was when each bucket began.
+   total was when each bucket began. A call that was cancelled, and was slow, is in no
+   total: for it the bucket began with one less.
 4. Until ``until`` there is nothing to `roll`, and a success may be counted in the total alone if
    the window ``reads_total``.
 
@@ -55,6 +56,9 @@ class NoWindow:
 
     def skip_success(self) -> None:
         """Leave the next success of the total out: it belongs to an older generation."""
+
+    def add_to_calls(self) -> None:
+        """Count one call, about to be added, that is no failure and in no total."""
 
 
 class CountWindow(NoWindow):
@@ -121,6 +125,9 @@ class TimeWindow(NoWindow):
 
     def skip_success(self) -> None:
         self._base += 1
+
+    def add_to_calls(self) -> None:
+        self._base -= 1
 
     def add(self, *, failed: bool, slow: bool) -> None:
         """Add one call to the present bucket; a success stands in the total already."""

@@ -205,7 +205,7 @@ class BreakerCore:
             if verdict is Verdict.SUCCESS:
                 self._window.skip_success()
             return None
-        if verdict is Verdict.IGNORED:
+        if verdict is Verdict.IGNORED or (verdict is Verdict.CANCELLED and not slow):
             return None
         if probe:
             return self._probed(verdict, slow=slow, draw=draw)
@@ -345,9 +345,15 @@ class BreakerCore:
     # The rules.
 
     def _record(self, verdict: Verdict, *, slow: bool, now: float, draw: float) -> Moved | None:
-        """Count one result of the present generation, then judge: a success can trip, too."""
+        """Count one result of the present generation, then judge: a success can trip, too. One
+        that was cancelled is only slow: it ends no run of failures, and is one of the window's
+        calls (B14).
+        """
         failed = verdict is Verdict.FAILURE
-        self._run = self._run + 1 if failed else 0
+        if verdict is Verdict.CANCELLED:
+            self._window.add_to_calls()
+        else:
+            self._run = self._run + 1 if failed else 0
         self._window.add(failed=failed, slow=slow)
         why = self._judge()
         if why is not None and self._state is S.CLOSED:
@@ -373,10 +379,11 @@ class BreakerCore:
 
     def _probed(self, verdict: Verdict, *, slow: bool, draw: float) -> Moved | None:
         """One probe's result: reopen as soon as it is certain, close when all are in. It counts
-        when that is decided: one that is interrupted in between has not reported.
+        when that is decided: one that is interrupted in between has not reported. A slow one that
+        was cancelled gives its place to another, and may only reopen (B14).
         """
         config = self._config
-        done = self._probe_done + 1
+        done = self._probe_done + (verdict is not Verdict.CANCELLED)
         bad = self._probe_bad + (verdict is Verdict.FAILURE)
         late = self._probe_slow + slow
         reopens = (
@@ -479,8 +486,10 @@ class BreakerCore:
             return
         if verdict is Verdict.SUCCESS:
             next(self.successes.increment)
-        else:
+        elif verdict is Verdict.FAILURE:
             self._failures += 1
+        else:
+            self._ignored += 1
         self._slow += slow
 
     def _count_rejections(self) -> None:

@@ -112,7 +112,7 @@ class BreakerStats:
     """A breaker at one instant. Totals cover its whole life, the rates its window.
 
     ``calls = successes + failures + ignored + in_flight``; rejections are apart.
-    ``slow`` are the successes and failures that lasted too long. The rates are ``None``
+    ``slow`` are the calls that lasted too long, cancelled ones among them. The rates are ``None``
     below the minimum of calls. ``opened`` is how often it opened, ``retry_after`` what is left of
     the cooldown.
     """

@@ -26,6 +26,7 @@ from resilient._policies.deadline.cause import cut_by
 from resilient._runtime import clock, notify, rng
 from resilient._runtime.decorate import AnyFunction, AwaitableReturned, plain_type
 from resilient._runtime.keying import hashable
+from resilient._runtime.loops import is_cancellation
 from resilient.errors import CircuitOpen, Rejected, new_error
 
 Ended = Permit | tuple[Permit, Verdict]
@@ -46,7 +47,6 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         self._fast_below = math.inf if slow is None else slow
         if settings.on_result is not None:
             self._fast_below = -math.inf  # every result must be judged
-        self._hung_after = -math.inf if slow is None else slow
         super().__init__(name, settings.key, settings.max_keys, retire=BreakerCore.retire)
 
     def _new_state(self, key: Hashable) -> BreakerCore:
@@ -115,7 +115,7 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
             self._ended.append(permit)  # the next step settles it, and tells
             return
         lasted = clock.now() - began
-        verdict = Verdict.IGNORED  # cancelled, or a predicate is interrupted
+        verdict = Verdict.IGNORED  # interrupted, perhaps in a predicate
         try:
             if isinstance(error, Exception):
                 judge = self._settings.judge
@@ -124,8 +124,10 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
                     verdict = Verdict.FAILURE  # as the judge says, without a call
                 else:
                     verdict = judge.error(error)
-            elif lasted > self._hung_after and cut_by(error) is not None:
-                verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
+            elif is_cancellation(error):
+                slow, verdict = self._settings.config.slow, Verdict.CANCELLED
+                if (slow is None or lasted > slow) and cut_by(error) is not None:
+                    verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
         finally:
             self._settle(permit, verdict, lasted)
 

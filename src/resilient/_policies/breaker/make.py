@@ -59,8 +59,8 @@ def breaker(
             off.
         failure_rate: opens at this share of failures in the window, in (0, 1]; ``None`` turns it
             off.
-        slow: seconds; a call that lasts longer is slow. ``None`` turns the watch for slow calls
-            off.
+        slow: seconds; a call that lasts longer is slow, also one that is cancelled after that.
+            ``None`` turns the watch for slow calls off.
         slow_rate: opens at this share of slow calls in the window, in (0, 1].
         window: seconds that the rates look back, above 0.
         window_calls: let the rates look at the last so many calls instead; at least 1.
@@ -84,8 +84,8 @@ def breaker(
         CircuitOpen: from a guarded call that is turned away.
 
     A call that is cancelled because a `deadline` or `timeout` around it expired is a failure (if
-    *slow* is
-    given: when it had lasted longer than that); any other cancellation counts nowhere.
+    *slow* is given: when it had lasted longer than that). Any other cancellation is none; with
+    *slow*, a call that had lasted longer than that is a slow one all the same.
 
     Source:
         M. T. Nygard, *Release It!*, 2nd ed. (2018), ch. 5, "Circuit Breaker"; the window and the
