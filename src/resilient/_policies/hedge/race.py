@@ -94,11 +94,7 @@ class HedgedCall:
         limits cancels it, which it must count as a failure (B9).
         """
         try:
-            self._launch()
-            after = self._policy._after()
-            while after == 0 and self._beside():
-                pass
-            await self._watch(after)
+            await self._watch(self._begin())
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  # raised when the group has ended
@@ -108,6 +104,16 @@ class HedgedCall:
                 self._raised_at_last(error)  # a listener's exit
         self._race.over = True
         self._stop()
+
+    def _begin(self) -> float | None:
+        """Launch the first attempt, and all others if they are to begin at once; seconds after
+        which another one may.
+        """
+        self._launch()
+        after = self._policy._after()
+        while after == 0 and self._beside():
+            pass
+        return after
 
     def _stop(self) -> None:
         """Cancel the attempts, on asyncio as asyncio does: once, so that they can clean up."""
