@@ -129,7 +129,9 @@ class Reference:
         self.seen = max(self.seen, reading)
         return self.seen
 
-    def move(self, state: BreakerState, now: float, u: float) -> tuple[BreakerState, BreakerState]:
+    def move(
+        self, state: BreakerState, now: float, u: float, rest: float = 0.0
+    ) -> tuple[BreakerState, BreakerState]:
         old, self.state = self.state, state
         self.generation += 1
         self.run, self.told = 0, False
@@ -137,7 +139,7 @@ class Reference:
         if state is S.OPEN:
             self.row += 1
             self.totals["opened"] += 1
-            self.since, self.rest = now, cooldown(self.row, u)
+            self.since, self.rest = now, rest or cooldown(self.row, u)
         if state is S.CLOSED:
             self.row = 0
         return old, state
@@ -275,10 +277,14 @@ class BreakerMachine(RuleBasedStateMachine):
         verdict=st.sampled_from([OK, BAD, BAD, IGNORED, CUT]),
         lasted=st.sampled_from([0.0, 1.0, 1.125]),
         u=st.sampled_from([0.0, 0.5]),
+        trip=st.sampled_from([None, None, None, 0.0, 7.0]),
     )
-    def settle(self, ticket: Ticket, verdict: Verdict, lasted: float, u: float) -> None:
+    def settle(
+        self, ticket: Ticket, verdict: Verdict, lasted: float, u: float, trip: float | None
+    ) -> None:
         model = self.model
-        moved = self.core.settle(ticket.permit, verdict, self.reading, u, lasted)
+        trip = trip if verdict is BAD else None
+        moved = self.core.settle(ticket.permit, verdict, self.reading, u, lasted, trip)
         if ticket.lost or not ticket.recorded:
             assert moved is None, "a call that counts nothing decided something"
             return
@@ -291,6 +297,9 @@ class BreakerMachine(RuleBasedStateMachine):
         ignored = verdict is IGNORED or (verdict is CUT and not slow)
         if ticket.generation != model.generation or ignored:
             assert moved is None, "a late or ignored result decided something"
+        elif trip is not None and model.state is not S.METRICS_ONLY:
+            assert isinstance(moved, Transition)
+            assert (moved.old, moved.new) == model.move(S.OPEN, now, u, trip)
         elif model.state is S.HALF_OPEN:
             if verdict is CUT:
                 model.cut += 1
@@ -299,7 +308,7 @@ class BreakerMachine(RuleBasedStateMachine):
             self.follow(moved, model.probes_say(), now, u)
         else:
             run = model.run if verdict is CUT else (model.run + 1) * (verdict is BAD)
-            self.judge(Result(now, verdict is BAD, slow), run, moved, now, u)
+            self.judge(Result(now, verdict is BAD, slow), run, moved, now, u, trip=trip)
 
     def follow(self, moved: object, to: BreakerState | None, now: float, u: float) -> None:
         if to is None:
@@ -308,11 +317,13 @@ class BreakerMachine(RuleBasedStateMachine):
         assert isinstance(moved, Transition)
         assert (moved.old, moved.new) == self.model.move(to, now, u)
 
-    def judge(self, result: Result, run: int, moved: object, now: float, u: float) -> None:
+    def judge(  # one step of the machine
+        self, result: Result, run: int, moved: object, now: float, u: float, *, trip: float | None
+    ) -> None:
         model = self.model
         model.results.append(result)
         model.run = run
-        verdicts = {model.trips(window) for window in model.windows(now)}
+        verdicts = {trip is not None or model.trips(window) for window in model.windows(now)}
         if model.state is S.METRICS_ONLY:
             if model.told:
                 assert moved is None, "told twice"
@@ -366,6 +377,8 @@ class BreakerMachine(RuleBasedStateMachine):
     def ask_for_its_health(self) -> None:
         healthy, now = self.core.healthy(self.reading), self.model.take(self.reading)
         clean = {not any(one.failed for one in window) for window in self.model.windows(now)}
+        if self.model.rule.failure_rate is None and self.model.rule.slow is None:
+            clean = {not self.model.run}  # it has no window
         if self.model.state is not S.CLOSED or clean == {False}:
             assert not healthy
         elif clean == {True} and not self.model.run:
@@ -850,6 +863,57 @@ def test_a_slow_call_of_an_older_generation_that_was_cancelled_is_in_the_totals_
     assert core.settle(late, CUT, 9.0, 0.0, 9.0) is None
     seen = stats(core, 9.0)
     assert (seen.slow, seen.ignored, seen.slow_rate, seen.state) == (1, 1, None, S.CLOSED)
+
+
+@pytest.mark.rule("B15")
+@pytest.mark.parametrize(("trip", "rest"), [(30.0, 30.0), (0.0, 2.0), (0.5, 0.5)])
+def test_a_failure_may_open_at_once_for_as_long_as_its_error_says(trip: float, rest: float) -> None:
+    core = core_of(minimum=100)
+    moved = core.settle(admit(core, 5.0), BAD, 5.0, 0.0, 0.0, trip)
+    assert moved == Transition(S.CLOSED, S.OPEN, Why("trip", 1, 1), 5.0)
+    assert isinstance(moved, Transition)
+    assert str(moved.why) == "tripped by an error"
+    assert refusal(core, 5.0).retry_after == rest
+    assert refusal(core, 5.25).retry_after == rest - 0.25
+    assert (stats(core, 5.25).opened, stats(core, 5.25).failures) == (1, 1)
+    admit(core, 5.0 + rest)
+    assert core.state is S.HALF_OPEN
+
+
+@pytest.mark.rule("B8", "B15")
+def test_a_probe_may_reopen_for_as_long_and_that_is_an_opening_like_any_other() -> None:
+    core = core_of(
+        minimum=1, probes=3, failure_rate=1.0, consecutive_failures=1, cooldown=lambda k, u: 2.0 * k
+    )
+    call(core, BAD)
+    moved = core.settle(admit(core, 2.0), BAD, 2.0, 0.0, 0.0, 30.0)
+    assert moved == Transition(S.HALF_OPEN, S.OPEN, Why("trip", 1, 1), 2.0)
+    assert refusal(core, 2.0).retry_after == 30.0
+    moved = core.settle(admit(core, 32.0), BAD, 32.0, 0.0, 0.0, 0.0)
+    assert refusal(core, 32.0).retry_after == 6.0, "the third in a row"
+
+
+@pytest.mark.rule("B1", "B15")
+def test_a_late_error_opens_nothing() -> None:
+    core = core_of(minimum=100)
+    late = admit(core)
+    core.force_state(S.CLOSED, "reset", 0.0, 0.0)
+    assert core.settle(late, BAD, 1.0, 0.0, 0.0, 30.0) is None
+    assert core.state is S.CLOSED
+    earlier = admit(core)
+    core.settle(admit(core), BAD, 1.0, 0.0, 0.0, 30.0)
+    assert core.settle(earlier, BAD, 2.0, 0.0, 0.0, 99.0) is None
+    assert refusal(core, 2.0).retry_after == 29.0
+
+
+@pytest.mark.rule("B10", "B15")
+def test_in_metrics_only_it_is_told_once_and_in_disabled_nothing_is() -> None:
+    core = core_of(minimum=100, initial=S.METRICS_ONLY)
+    moves = [core.settle(admit(core), BAD, 1.0, 0.0, 0.0, 30.0) for _ in range(2)]
+    assert moves == [WouldOpen(Why("trip", 1, 1), 1.0), None]
+    assert (core.state, stats(core).failures) == (S.METRICS_ONLY, 2)
+    core.force_state(S.DISABLED, "disable", 1.0, 0.0)
+    assert core.settle(admit(core), BAD, 1.0, 0.0, 0.0, 30.0) is None
 
 
 @pytest.mark.rule("B6")

@@ -74,6 +74,7 @@ WHERE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "breaker on, among others": ("on", lambda ask: breaker(on=(OSError, (ask,)))),
     "breaker ignore": ("ignore", lambda ask: breaker(ignore=ask)),
     "breaker on_result": ("on_result", lambda ask: breaker(on_result=ask)),
+    "breaker trip": ("trip", lambda ask: breaker(trip=ask)),
     "breaker key": ("key", lambda ask: breaker(key=ask)),
     "rate_limit cost": ("cost", lambda ask: rate_limit(1, cost=ask)),
     "bulkhead key": ("key", lambda ask: bulkhead(1, key=ask)),

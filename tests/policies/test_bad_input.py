@@ -79,6 +79,7 @@ ROWS: list[Row] = [
     ("breaker", lambda v: breaker(key=v), "key", (), (3, ("tenant",), FLAG), "parameter"),
     ("breaker", lambda v: breaker(max_keys=v), "max_keys", (0, -1), (1.5, INF, NONE, *NOT_A_NUMBER), "at least 1"),
     ("breaker", lambda v: breaker(initial=v), "initial", (BreakerState.HALF_OPEN,), ("open", NONE, 1), "BreakerState"),
+    ("breaker", lambda v: breaker(trip=v), "trip", (), (3, TEXT, FLAG), "function"),
     ("breaker", lambda v: breaker(v), "name", (), (3, b"db", ["db"], len), "string"),
     ("backoff", lambda v: backoff(v), "base", (-1.0, NAN, INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "at least 0"),
     ("backoff", lambda v: backoff(1, factor=v), "factor", (0, -2.0, NAN, INF), (NONE, *NOT_A_NUMBER), "above 0"),

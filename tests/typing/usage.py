@@ -103,6 +103,9 @@ assert_type(stack, Pipeline)
 
 # Settings.
 
+breaker(trip=lambda error: getattr(error, "retry_after", None))
+breaker(trip=lambda error: isinstance(error, MemoryError))
+breaker(trip=lambda error: dt.timedelta(minutes=1))
 breaker(cooldown=backoff(1.0, rng=random.Random(1)), key="tenant", window=dt.timedelta(seconds=5))
 breaker(
     on=(OSError, (KeyError, lambda error: error.args == ())),

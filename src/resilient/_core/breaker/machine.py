@@ -9,6 +9,8 @@
    and is done. That instant is chosen so that no such success could change anything else. And
    while a shared rejection is there, a call before its ``until`` is rejected by raising its
    counter.
+5. A failure whose error says for how long opens at once, as a watch that trips and as enough
+   probes that failed do, and is one more opening in a row (B8, B15).
 
 ::
 
@@ -103,6 +105,7 @@ class SharedRejection:
         return left
 
 
+TRIPPED: Final = Why("trip", 1, 1)
 NO_PROBES: Final[dict[Permit, None]] = {}
 """The probes of every state but HALF_OPEN."""
 
@@ -184,11 +187,17 @@ class BreakerCore:
             return Refusal(None, self._state.value, None), moves
         return Refusal(shared.left(now), shared.reason, shared.why), moves
 
-    def settle(
-        self, permit: Permit, verdict: Verdict, now: float, draw: float, lasted: float = 0.0
+    def settle(  # noqa: PLR0917  # in one place
+        self,
+        permit: Permit,
+        verdict: Verdict,
+        now: float,
+        draw: float,
+        lasted: float = 0.0,
+        trip: float | None = None,
     ) -> Moved | None:
         """Say how a call ended that lasted *lasted* seconds. One of an older generation decides
-        nothing.
+        nothing. A failure may open at once for *trip* seconds, 0 for the cooldown (B15).
         """
         if permit.settled or not permit.recorded or permit.generation < self._oldest:
             return None
@@ -208,8 +217,8 @@ class BreakerCore:
         if verdict is Verdict.IGNORED or (verdict is Verdict.CANCELLED and not slow):
             return None
         if probe:
-            return self._probed(verdict, slow=slow, draw=draw)
-        return self._record(verdict, slow=slow, now=now, draw=draw)
+            return self._probed(verdict, slow=slow, draw=draw, trip=trip)
+        return self._record(verdict, slow=slow, now=now, draw=draw, trip=trip)
 
     def force_state(
         self, state: BreakerState, how: str, now: float, draw: float
@@ -344,7 +353,9 @@ class BreakerCore:
 
     # The rules.
 
-    def _record(self, verdict: Verdict, *, slow: bool, now: float, draw: float) -> Moved | None:
+    def _record(
+        self, verdict: Verdict, *, slow: bool, now: float, draw: float, trip: float | None
+    ) -> Moved | None:
         """Count one result of the present generation, then judge: a success can trip, too. One
         that was cancelled is only slow: it ends no run of failures, and is one of the window's
         calls (B14).
@@ -355,9 +366,9 @@ class BreakerCore:
         else:
             self._run = self._run + 1 if failed else 0
         self._window.add(failed=failed, slow=slow)
-        why = self._judge()
+        why = self._judge() if trip is None else TRIPPED
         if why is not None and self._state is S.CLOSED:
-            return self._move(S.OPEN, why, draw)
+            return self._move(S.OPEN, why, draw, trip)
         self._allow_fast_path()
         if why is None or self._reported:
             return None
@@ -377,7 +388,9 @@ class BreakerCore:
             return Why("slow_rate", window.slow, calls)
         return None
 
-    def _probed(self, verdict: Verdict, *, slow: bool, draw: float) -> Moved | None:
+    def _probed(
+        self, verdict: Verdict, *, slow: bool, draw: float, trip: float | None = None
+    ) -> Moved | None:
         """One probe's result: reopen as soon as it is certain, close when all are in. It counts
         when that is decided: one that is interrupted in between has not reported. A slow one that
         was cancelled gives its place to another, and may only reopen (B14).
@@ -391,6 +404,8 @@ class BreakerCore:
             if config.failure_rate is not None
             else bad > 0
         )
+        if trip is not None:
+            return self._move(S.OPEN, TRIPPED, draw, trip)
         if reopens:
             return self._move(S.OPEN, Why("probes", bad, config.probes), draw)
         if config.slow is not None and late / config.probes >= config.slow_rate:
@@ -410,7 +425,9 @@ class BreakerCore:
                 moved = self._probed(Verdict.FAILURE, slow=False, draw=draw)
                 moves.extend([moved] if moved else [])
 
-    def _move(self, state: BreakerState, why: Why, draw: float) -> Transition:
+    def _move(
+        self, state: BreakerState, why: Why, draw: float, rest: float | None = None
+    ) -> Transition:
         old = self._state
         self._end_fast_path()
         if old not in COUNTING:
@@ -418,11 +435,12 @@ class BreakerCore:
         if old is not state:
             self._entered = self._entered or {}
             self._entered[state] = self._entered.get(state, 0) + 1
-        self._begin(state, why, draw)
+        self._begin(state, why, draw, rest)
         return Transition(old, state, why, self._seen, self.key)
 
-    def _begin(self, state: BreakerState, why: Why, draw: float) -> None:
-        """A new generation, with nothing remembered but how often in a row it opened.
+    def _begin(self, state: BreakerState, why: Why, draw: float, rest: float | None = None) -> None:
+        """A new generation, with nothing remembered but how often in a row it opened. OPEN lasts
+        *rest* seconds, or the cooldown if that is 0 or ``None``.
 
         What takes a call comes first, since an interrupt may come there: the state is changed as a
         whole, or it is not.
@@ -430,7 +448,7 @@ class BreakerCore:
         rejected, rejection, row = self._rejected or Counter(), None, self._row
         if state is S.OPEN:
             row += 1
-            rest = self._config.cooldown(row, draw)
+            rest = rest or self._config.cooldown(row, draw)
             rejection = SharedRejection("open", why, self._seen + rest, rest, rejected)
         elif state is S.FORCED_OPEN:
             never = math.inf

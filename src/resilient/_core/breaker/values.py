@@ -71,6 +71,8 @@ class Why(NamedTuple):
                 return f"{self.bad} of {self.calls} probes failed"
             case "slow_probes":
                 return f"{self.bad} of {self.calls} probes were slow"
+            case "trip":
+                return "tripped by an error"
             case "failure_rate" | "slow_rate":
                 rate = f"{self.bad / self.calls:.0%} of {self.calls} calls"
                 return f"{self.watch.replace('_', ' ')} {rate}"

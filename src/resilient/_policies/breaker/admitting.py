@@ -114,7 +114,7 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
             self._ended.append(permit)  # the next step settles it, and tells
             return
-        lasted = clock.now() - began
+        lasted, trip = clock.now() - began, None
         verdict = Verdict.IGNORED  # interrupted, perhaps in a predicate
         try:
             if isinstance(error, Exception):
@@ -124,15 +124,20 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
                     verdict = Verdict.FAILURE  # as the judge says, without a call
                 else:
                     verdict = judge.error(error)
+                if verdict is Verdict.FAILURE and self._settings.trip is not None:
+                    trip = self._settings.trip.rest(error, judge)
             elif is_cancellation(error):
                 slow, verdict = self._settings.config.slow, Verdict.CANCELLED
                 if (slow is None or lasted > slow) and cut_by(error) is not None:
                     verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
         finally:
-            self._settle(permit, verdict, lasted)
+            self._settle(permit, verdict, lasted, trip)
 
-    def _settle(self, permit: Permit, verdict: Verdict, lasted: float) -> None:
-        step = partial(permit.core.settle, permit, verdict, draw=self._draw(), lasted=lasted)
+    def _settle(
+        self, permit: Permit, verdict: Verdict, lasted: float, trip: float | None = None
+    ) -> None:
+        draw = self._draw()
+        step = partial(permit.core.settle, permit, verdict, draw=draw, lasted=lasted, trip=trip)
         self._locked(step, emit=self._emit_move)
 
     def _release(self, ticket: Ended, now: float) -> None:
@@ -157,8 +162,14 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
             verdict = Verdict.SUCCESS
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
             self._ended.append((ticket, verdict))
-        else:
-            self._settle(ticket, verdict, clock.now() - began)
+            return
+        lasted, trip = clock.now() - began, None
+        try:
+            asked = self._settings.trip
+            if asked is not None and verdict is Verdict.FAILURE and isinstance(error, Exception):
+                trip = asked.rest(error, self._settings.judge)
+        finally:
+            self._settle(ticket, verdict, lasted, trip)
 
     def _call_collected(self, ticket: Permit) -> None:
         """See `CallOwner._call_collected`: nobody waits for it, so the next step settles it."""

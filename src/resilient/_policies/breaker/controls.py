@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from resilient._core.breaker import BreakerConfig, BreakerState, BreakerStats
 from resilient._core.matching import Judge, Verdict
 from resilient._policies.backoff import Backoff
+from resilient._policies.breaker.tripping import Tripping
 from resilient._policies.common.calls import Blocks
 from resilient._runtime.keying import Key
 
@@ -23,6 +24,7 @@ class Settings(NamedTuple):
     key: Key | None
     max_keys: int
     initial: BreakerState
+    trip: Tripping | None
 
     def verdict(self, result: object) -> Verdict:
         """What a returned value says."""

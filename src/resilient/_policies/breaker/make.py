@@ -19,6 +19,7 @@ from resilient._core.checks import (
 from resilient._policies.backoff import Backoff, backoff
 from resilient._policies.breaker.controls import Settings
 from resilient._policies.breaker.shell import Breaker
+from resilient._policies.breaker.tripping import Trip, Tripping
 from resilient._policies.common.verdicts import judge_of
 from resilient._runtime.keying import Key, check_key
 from resilient._typing import ErrorSpec
@@ -45,6 +46,7 @@ def breaker(
     key: Key | None = None,
     max_keys: int = 1024,
     initial: BreakerState = BreakerState.CLOSED,
+    trip: Trip | None = None,
 ) -> Breaker:
     """Stop calling a dependency that keeps failing, and find out when it is back.
 
@@ -78,6 +80,12 @@ def breaker(
         max_keys: how many keys are kept, at least 1: the least recently used idle and healthy one
             goes first.
         initial: the state to begin with, not HALF_OPEN. OPEN begins its cooldown at once.
+        trip: a function that is asked of the error of each failure, in a group of each of its
+            errors. A number of seconds above 0, or a `timedelta`, opens at once for that long (a
+            429 that says when to come back), ``True`` for the *cooldown*. ``None``, ``False`` and
+            what is not above 0 change nothing. Nor do an error, infinity, NaN or anything else,
+            which is logged once. A failure without an error is not asked about: an unwanted
+            result, ``call.fail()`` alone, a call that was cancelled, a probe that was lost.
 
     Raises:
         ValueError: an argument is out of its range, or every watch is off.
@@ -125,6 +133,7 @@ def breaker(
         key=check_key(key),
         max_keys=check_int("max_keys", max_keys),
         initial=initial,
+        trip=None if trip is None else Tripping(check_sync("trip", trip)),  # type: ignore[arg-type]  # it is one
     )
     return Breaker(name, settings)
 
