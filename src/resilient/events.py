@@ -117,10 +117,13 @@ class FallbackUsed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaleServed(Event):
-    """A refresh failed with ``error``, and the old value, ``age`` seconds old, was served."""
+    """A refresh failed with ``error``, and the old value, ``age`` seconds old, was served.
+
+    ``error`` is ``None`` if the refresh was late.
+    """
 
     age: float
-    error: BaseException
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,19 @@ def test_past_its_end_an_entry_is_better_than_nothing_for_stale_seconds() -> Non
 
 
 @pytest.mark.rule("C4")
+def test_what_is_served_to_a_caller_that_waits_no_longer_is_old_and_has_no_error() -> None:
+    core = core_of()
+    entry = put(core, "k")
+    assert core.late_result("k", math.nextafter(10.0, 0)) is None, "it is fresh"
+    late = core.late_result("k", 10.0)
+    assert late is not None
+    assert (late.entry, late.error) == (entry, None)
+    assert core.late_result("k", 15.0) is None
+    core.drop("k")
+    assert core.late_result("k", 12.0) is None
+
+
+@pytest.mark.rule("C4")
 def test_what_is_served_in_place_of_an_error_tells_of_it() -> None:
     core, error = core_of(), OSError()
     entry = put(core, "k")

@@ -72,6 +72,13 @@ class TableMachine(RuleBasedStateMachine):
         assert self.table.leave(plan.run) is (plan.waiting == 0)
         plan.cancelled = plan.waiting == 0
 
+    @rule(plan=consumes(waiters))
+    def leave_and_let_it_go_on(self, plan: Plan) -> None:
+        if plan.ended:
+            return
+        plan.waiting -= 1
+        assert self.table.leave(plan.run, goes_on=True) is False
+
     @rule(plan=waiters)
     def end(self, plan: Plan) -> None:
         self.table.end(plan.run)
@@ -139,6 +146,16 @@ def test_one_who_leaves_frees_himself_alone() -> None:
     table, run = begun(waiters=2)
     assert table.leave(run) is False
     assert table.find("a") is run
+
+
+@pytest.mark.rule("S3", "C4")
+def test_a_run_that_goes_on_is_joined_by_whoever_comes_next() -> None:
+    table, run = begun()
+    assert table.leave(run, goes_on=True) is False
+    assert table.find("a") is run
+    table.join(run, 1.0)
+    assert table.leave(run) is True
+    assert table.find("a") is None
 
 
 @pytest.mark.rule("S3")

@@ -178,6 +178,7 @@ ROWS: list[Row] = [
     ("cache", lambda v: cache(1, stale=v), "stale", (-1.0, NAN, -INF, NEGATIVE), (NONE, *NOT_A_NUMBER), "at least 0"),
     ("cache", lambda v: cache(1, jitter=v), "jitter", (-0.1, 1, 1.1, NAN, INF), (NONE, *NOT_A_NUMBER), "at least 0 and below 1"),
     ("cache", lambda v: cache(9, refresh_ahead=v), "refresh_ahead", (0, -1.0, NAN, INF, NEGATIVE, 9, 10), NOT_A_NUMBER, ""),
+    ("cache", lambda v: cache(1, stale=1, patience=v), "patience", (-1.0, NAN, -INF, NEGATIVE), NOT_A_NUMBER, "at least 0"),
     ("cache", lambda v: cache(1, copy=v), "copy", (), (3, TEXT, FLAG), "function"),
     ("cache", lambda v: cache(1, exists=v), "exists", (), (3, FLAG, THING), "predicate"),
     ("cache", lambda v: cache(1, invalidation=v), "invalidation", (), (3, TEXT, FLAG, THING), "publish(key)"),
@@ -287,6 +288,8 @@ def test_what_is_allowed_is_allowed_at_its_very_ends() -> None:
     fallback(print)
     fallback(instead=print, on_result=bool)
     cache(INF, max_size=1, negative_ttl=INF, stale=INF, jitter=0)
+    cache(1, stale=INF, patience=INF)
+    cache(1, stale=1, patience=0)
     cache(len, refresh_ahead=1e9)
     cache(dt.timedelta(seconds=2), refresh_ahead=dt.timedelta(seconds=1), jitter=0.99)
     for exists in ({"a"}, BloomFilter(10), lambda key: True, {"a": 1}):
@@ -317,6 +320,9 @@ def test_settings_that_contradict_each_other_are_refused_by_name() -> None:
         fallback(None)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match=r"discard .*on_result"):
         retry(on=OSError, discard=print)
+    for stale in (0, 0.0, dt.timedelta(0)):
+        with pytest.raises(ValueError, match=r"patience .*stale must say"):
+            cache(1, stale=stale, patience=1)
     with pytest.raises(ValueError, match=r"negative .*negative_ttl"):
         cache(1, negative=bool)
 

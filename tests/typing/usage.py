@@ -239,7 +239,9 @@ async def price_elsewhere_async(sku: str) -> str:
 elsewhere = fallback(instead=price_elsewhere, on_result=lambda found: not found)
 elsewhere_async = fallback(instead=price_elsewhere_async)
 kept = cache(60.0, stale=10, negative_ttl=5, negative=lambda found: not found, refresh_ahead=1)
-token = cache(lambda reply: reply["expires_in"] * 0.9, stale=dt.timedelta(seconds=1), copy=dict)
+token = cache(
+    lambda reply: reply["expires_in"] * 0.9, stale=dt.timedelta(seconds=1), copy=dict, patience=0
+)
 by_result = cache(lambda sku: dt.timedelta(seconds=len(sku)), exists={"a"})
 known = cache(60.0, exists=BloomFilter(1000), key="sku", jitter=0.1, rng=random.Random(1))
 in_set = cache(dt.timedelta(seconds=1), exists={"a", "b"})
@@ -638,6 +640,7 @@ def hear_load(event: Event) -> None:
             assert_type(event.error, BaseException | None)
         case StaleServed():
             assert_type(event.age, float)
+            assert_type(event.error, BaseException | None)
         case _:
             assert_type(event.kind, str)
 

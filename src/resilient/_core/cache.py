@@ -1,7 +1,8 @@
 """Cache: what is kept, for how long, and what is still good for something.
 
 1. An entry is fresh until ``ends_at``; after it, until ``stale_until``, it is better than an
-   error, and no more (C4). From ``refresh_at`` on it is time to look for a new one (C8).
+   error or a long wait, and no more (C4). From ``refresh_at`` on it is time to look for a new one
+   (C8).
 2. At most ``max_size`` entries are kept. Where room is needed, what is not even good for something
    any more goes first, the earliest end before the others, then the least recently used (C3). The
    ends are in a heap: to find one is no search through what is kept.
@@ -59,11 +60,11 @@ class Entry:
 
 
 class StaleResult:
-    """A run failed with ``error``; this entry is served in its place."""
+    """A run failed with ``error``, or without one was late; this entry is served in its place."""
 
     __slots__ = ("entry", "error")
 
-    def __init__(self, entry: Entry, error: Exception) -> None:
+    def __init__(self, entry: Entry, error: Exception | None) -> None:
         self.entry, self.error = entry, error
 
 
@@ -160,7 +161,7 @@ class CacheCore:
         return entry if entry is not None and now < entry.ends_at else None
 
     def stale_entry(self, key: Hashable, now: float) -> Entry | None:
-        """The entry of *key*, if it may be served in place of an error."""
+        """The entry of *key*, if it may be served in place of an error, or of a long wait."""
         entry = self.entries.get(key)
         return entry if entry is not None and now < entry.stale_until else None
 
@@ -168,6 +169,13 @@ class CacheCore:
         """What may be served in place of *error*."""
         entry = self.stale_entry(key, now)
         return None if entry is None else StaleResult(entry, error)
+
+    def late_result(self, key: Hashable, now: float) -> StaleResult | None:
+        """What may be served to a caller that waits no longer. Not a fresh entry: the run is over
+        then.
+        """
+        entry = self.stale_entry(key, now)
+        return None if entry is None or now < entry.ends_at else StaleResult(entry, None)
 
     def drop(self, key: Hashable) -> None:
         """Forget *key*, and what is on its way."""

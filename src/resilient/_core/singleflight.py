@@ -3,7 +3,8 @@
 1. One run per key at a time; whoever comes while it lasts joins it (S1).
 2. A run leaves the table when it ends, before any waiter resumes (S2), when it is
    forgotten (S5), or when its last waiter leaves: then it must be cancelled, and
-   nobody can join it any more (S3). Only its own entry is ever removed.
+   nobody can join it any more (S3), unless this waiter wants it to go on. Only its own entry is
+   ever removed.
    Whoever ends a run sets ``done`` first, which is one step: then its key is free, whatever
    becomes of the rest. Other threads may `forget` meanwhile.
 3. Code that is part of a run must not wait for that run, nor for one that waits for it (S7).
@@ -77,10 +78,12 @@ class FlightTable(Generic[R]):
         if until > run.until:  # noqa: PLR1730  # max() costs two ticks
             run.until = until
 
-    def leave(self, run: R) -> bool:
-        """A waiter goes before the end; True if it was the last one: cancel the run."""
+    def leave(self, run: R, *, goes_on: bool = False) -> bool:
+        """A waiter goes before the end; True if it was the last one: cancel the run. Unless the run
+        *goes on* for whoever comes next.
+        """
         run.waiting -= 1
-        if run.waiting:
+        if run.waiting or goes_on:
             return False
         self._drop(run)
         return True

@@ -290,7 +290,8 @@ def _caches(named: dict[str, list[Cache[Any]]]) -> Iterator[Metric]:
         named,
         (
             _counter(
-                "cache_stale_served_calls", "Misses that got an old value, as the run failed."
+                "cache_stale_served_calls",
+                "Misses that got an old value: the run failed or was late.",
             ),
             _sum("stale_served"),
         ),

@@ -87,6 +87,26 @@ class CacheExecution:
             core.end(fetching)
         return result
 
+    # For a caller that has an old value, and little time.
+
+    def within(self, seconds: float) -> Any:
+        """What comes of the run that a caller waits for so many *seconds* at most. It goes on."""
+        flight = self._store.flight
+        if (found := flight._fly_aside(self.key, self.run, seconds, _detached())) is not None:
+            return found[0]
+        late = self._store.core.late_result(self.key, clock.now())
+        return flight._fly_sync(self.key, self.run) if late is None else late
+
+    async def within_async(self, seconds: float) -> Any:
+        """`within` for an async function."""
+        from anyio import move_on_after  # noqa: PLC0415  # most programs are never late
+
+        flight = self._store.flight
+        with move_on_after(seconds):
+            return await flight._fly(self.key, self.run_async, (), {}, goes_on=True)
+        late = self._store.core.late_result(self.key, clock.now())
+        return await flight._fly(self.key, self.run_async, (), {}) if late is None else late
+
     # Ahead of the end. What is no Exception ends the thread or the task as it would any other, and
     # is no failure.
 

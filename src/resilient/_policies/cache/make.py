@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any, Never, Protocol, cast, overload
@@ -47,6 +48,7 @@ def cache(
     stale: Seconds = 0.0,
     jitter: float = 0.05,
     refresh_ahead: Seconds | None = None,
+    patience: Seconds | None = None,
     copy: Callable[[Any], Any] | None = None,
     invalidation: Invalidation | None = None,
     key: Key | None = None,
@@ -64,6 +66,7 @@ def cache(
     stale: Seconds = 0.0,
     jitter: float = 0.05,
     refresh_ahead: Seconds | None = None,
+    patience: Seconds | None = None,
     copy: Callable[[Any], Any] | None = None,
     invalidation: Invalidation | None = None,
     key: Key | None = None,
@@ -80,6 +83,7 @@ def cache(
     stale: Seconds = 0.0,
     jitter: float = 0.05,
     refresh_ahead: Seconds | None = None,
+    patience: Seconds | None = None,
     copy: Callable[[Any], Any] | None = None,
     exists: Exists | None = None,
     invalidation: Invalidation | None = None,
@@ -105,13 +109,15 @@ def cache(
             result is like any other.
         negative: a predicate on the result that says what that is; otherwise ``None`` is. Only with
             *negative_ttl*.
-        stale: seconds past its end, at least 0, for which a value is served if the run fails.
+        stale: seconds past its end, at least 0, for which a value is served if the run fails, or is
+            late: if the call has a deadline, when nine tenths of what was left have passed.
         jitter: 0 to less than 1.
         refresh_ahead: seconds before the end, above 0 and less than *ttl*, or at most half of the
             life that a function says, from which on a hit returns the value that is there and
             begins one run in the background, without a deadline: in async code a task, in plain
             threads a short-lived daemon thread. If it fails that is counted, and tried again after
             a tenth of *refresh_ahead*.
+        patience: seconds, at least 0, after which the run is late in any case. Only with *stale*.
         copy: a function applied to the result for every caller but the one whose call ran the
             function, where callers change what they get, such as `copy.deepcopy`. What is kept is a
             copy as well. Its error is that caller's alone. A result of which no copy can be kept is
@@ -135,6 +141,10 @@ def cache(
         TypeError: from a call: its key can't be hashed; or *exists* is to be asked, there is no
             *key*, and the call has not exactly one argument.
 
+    A run that is late goes on for whoever comes next, without a deadline: put a `timeout` inside.
+    In plain threads a run is in a short-lived daemon thread where an old value is there and the
+    time is limited.
+
     A predicate that raises is logged once: *exists* then counts as true, *negative* as false.
 
     Source:
@@ -148,6 +158,10 @@ def cache(
         lives = check_seconds("ttl", ttl, above=0, finite=False)
     if negative is not None and negative_ttl is None:
         raise ValueError("negative says what is not there; negative_ttl must say for how long")
+    if patience is not None and not stale:
+        raise ValueError(
+            "patience says when an old value is served; stale must say for how long it may be"
+        )
     ahead = (
         None if refresh_ahead is None else check_seconds("refresh_ahead", refresh_ahead, above=0)
     )
@@ -169,6 +183,9 @@ def cache(
         config=config,
         ttl=ttl if callable(ttl) else None,
         negative=check_sync("negative", negative),
+        patience=math.inf
+        if patience is None
+        else check_seconds("patience", patience, finite=False),
         copy=check_sync("copy", copy),
         exists=_predicate(exists),
         invalidation=_channel(invalidation),

@@ -31,8 +31,8 @@ class CacheStats:
 
     ``calls = hits + negative_hits + misses + refused``: those who wait for another's run are
     misses as well, and *refused* ones are those that ``exists`` knew to be in vain. Of the
-    misses, ``stale_served`` got an old value because the run failed. ``refreshes`` were begun ahead
-    of an entry's end, ``refresh_failed`` of them in vain.
+    misses, ``stale_served`` got an old value because the run failed or was late. ``refreshes`` were
+    begun ahead of an entry's end, ``refresh_failed`` of them in vain.
     """
 
     name: str
@@ -231,6 +231,8 @@ class Cache(Widening[T_co]):
         if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
         next(store.counters["misses"].increment)
+        if (seconds := store.patience(run.key)) is not None:
+            return self._handed(run, run.within(seconds))
         return self._handed(run, self._flight._fly_sync(run.key, run.run))
 
     async def _miss_async(self, run: CacheExecution) -> Any:
@@ -239,8 +241,9 @@ class Cache(Widening[T_co]):
         if self._settings.exists is not None and store.known_missing(run.key, run.argument):
             return None
         next(store.counters["misses"].increment)
-        result = await self._flight._fly(run.key, run.run_async, (), {})
-        return self._handed(run, result)
+        if (seconds := store.patience(run.key)) is not None:
+            return self._handed(run, await run.within_async(seconds))
+        return self._handed(run, await self._flight._fly(run.key, run.run_async, (), {}))
 
     def _handed(self, execution: CacheExecution, result: Any) -> Any:
         """What a caller gets of what came of a run."""

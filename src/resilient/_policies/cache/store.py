@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Hashable
@@ -12,6 +13,8 @@ from resilient._core.checks import check_seconds
 from resilient._core.counter import Counter
 from resilient._core.functions import at_once
 from resilient._policies.cache.invalidation import Invalidation
+from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.here import left_here
 from resilient._policies.singleflight import SingleFlight
 from resilient._runtime import clock, notify, rng
 from resilient._runtime.keying import Key, user_key
@@ -28,6 +31,7 @@ class Settings(NamedTuple):
     config: CacheConfig
     ttl: Callable[[Any], object] | None  # of a result, where the config has none
     negative: Callable[[Any], object] | None
+    patience: float
     copy: Callable[[Any], Any] | None
     exists: Callable[[Any], object] | None
     invalidation: Invalidation | None
@@ -105,6 +109,18 @@ class CacheStore:
         if failed and generation == self.generation:
             next(self.counters["refresh_failed"].increment)
         self.core.refresh_over(entry, clock.now(), failed=failed)
+
+    def patience(self, key: Hashable) -> float | None:
+        """So many seconds a caller waits at most for the run of *key*, and is then served the old
+        value. ``None`` if there is none, or if the caller has the time.
+        """
+        patience = self._settings.patience
+        if not self._settings.config.stale or (patience == math.inf and deadline_here() is None):
+            return None
+        seconds = min(patience, 0.9 * left_here())
+        if seconds == math.inf or self.core.stale_entry(key, clock.now()) is None:
+            return None
+        return seconds
 
     def known_missing(self, key: Hashable, argument: Callable[[], Any]) -> bool:
         """Whether there is surely nothing under *key*, or the *argument*, by ``exists``."""

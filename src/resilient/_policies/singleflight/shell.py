@@ -34,7 +34,7 @@ from resilient._policies.singleflight.backends import (
     running,
     trio_table,
 )
-from resilient._runtime import clock, loops, notify
+from resilient._runtime import background, clock, loops, notify
 from resilient._runtime.decorate import (
     AnyFunction,
     check_function,
@@ -56,6 +56,7 @@ from resilient.errors import Rejected
 
 if TYPE_CHECKING:
     import asyncio
+    from contextvars import Context
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -186,9 +187,17 @@ class SingleFlight(PolicyBase):
     # In async code.
 
     async def _fly(
-        self, key: Hashable, fn: AnyFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        key: Hashable,
+        fn: AnyFunction,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        goes_on: bool = False,
     ) -> Any:
-        """Join the run for *key*, or begin one of *fn*."""
+        """Join the run for *key*, or begin one of *fn*. If it *goes on* without this caller, it is
+        not cancelled when this one leaves, nor limited by its deadline.
+        """
         limit = None if deadline_here() is None else check_deadline(self.name, clock.now())
         loop = loops.running_loop()
         if loop is not None and loops.current_task(loop) is not None:
@@ -197,7 +206,7 @@ class SingleFlight(PolicyBase):
         else:
             table, read = trio_table(self, self._tables.add), loops.trio_reading()
             new_run = TrioExecution
-        until = math.inf if limit is None else limit._at_by(read)
+        until = math.inf if limit is None or goes_on else limit._at_by(read)
         within = running.get()
         run = table.find(key)
         if run is not None:
@@ -223,7 +232,7 @@ class SingleFlight(PolicyBase):
                 await self._wait_within(run, waiter, limit)
         except BaseException:
             run.unwait(waiter)
-            if not run.done and table.leave(run):
+            if not run.done and table.leave(run, goes_on=goes_on):
                 run.cancel()
             raise
         try:
@@ -331,8 +340,78 @@ class SingleFlight(PolicyBase):
                 return run, signal
         raise self._would_block(mine.key)
 
-    def _wait(self, run: ThreadExecution, signal: Signal, limit: Deadline | None) -> None:
-        """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile.
+    def _fly_aside(
+        self, key: Hashable, fn: Callable[[], Any], seconds: float, context: Context
+    ) -> tuple[Any] | None:
+        """Join the run for *key*, or let one of *fn* begin in a thread of its own. Wait for it at
+        most so many *seconds*: what it brings, or ``None``, and it goes on. Never wait where tasks
+        would.
+        """
+        run = mine = ThreadExecution(key)  # made first, so that an interrupt finds it to be ended
+        signal = Signal()
+        try:
+            with self._lock:
+                if (found := self._threads.find(key)) is None:
+                    mine.led = True
+                    self._threads.begin(mine)
+                    self._threads.join(mine, math.inf)  # for its own thread
+                else:
+                    run = found
+                note_wait(self.name, run)
+                self._threads.join(run, math.inf)
+                run.extend()
+                run.signals[signal] = None
+            if mine.led:
+                self._start_aside(mine, fn, context)
+                mine.led = False
+            elif notify.listening:
+                self._tell_joined(key)
+            next(self._calls.increment)
+            self._wait(run, signal, None, clock.now() + (0.0 if on_loop() else seconds))
+            return (run.outcome(),) if run.done and not run.interrupted else None
+        except BaseException as error:
+            if mine.led:  # whoever waits tries anew
+                mine.error, mine.done = error, True
+                try:
+                    self._end(mine)
+                except BaseException:  # as in `_fly_sync`
+                    self._end(mine)
+                    raise
+            raise
+        finally:
+            del run, mine
+
+    def _start_aside(self, run: ThreadExecution, fn: Callable[[], Any], context: Context) -> None:
+        work = functools.partial(self._lead_aside, run, fn)
+        try:
+            background.start_thread(work, f"resilient.{self.kind} {self.name}", context)
+        except RuntimeError:  # there are no more threads to be had
+            work()
+
+    def _lead_aside(self, run: ThreadExecution, fn: Callable[[], Any]) -> None:
+        """Run *fn* for those who wait; its error is theirs alone."""
+        try:
+            next(self._runs.increment)
+            run.result = not_awaitable(fn, run.run(self._name or self.kind, fn))
+        except BaseException as error:
+            run.error, run.trace = error, error.__traceback__
+            run.keep_context(error, None)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            run.done = True
+            self._end(run)
+            del run
+
+    def _wait(
+        self,
+        run: ThreadExecution,
+        signal: Signal,
+        limit: Deadline | None,
+        at_most: float = math.inf,
+    ) -> None:
+        """Wait for the end of *run*, or for that of *limit*, which may be moved meanwhile; without
+        one, for the instant *at_most*.
 
         Raises:
             DeadlineExceeded: *limit* came first.
@@ -342,7 +421,7 @@ class SingleFlight(PolicyBase):
                 while True:
                     if run.done:
                         break
-                    until = math.inf if limit is None else limit._at_by(clock.now)
+                    until = at_most if limit is None else limit._at_by(clock.now)
                     if clock.now() >= until:
                         break
                     clock.wait(signal, until)
@@ -355,8 +434,7 @@ class SingleFlight(PolicyBase):
                 with self._lock:
                     run.signals.pop(signal, None)
                     self._threads.leave(run)
-        if not run.done:
-            assert limit is not None
+        if limit is not None and not run.done:
             raise limit._exceeded(self.name, started=True)
 
     # Words.
