@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.outcomes.__main__ import main
+from benchmarks.outcomes.contenders import NEEDS
 from benchmarks.outcomes.faults import BEGINS, ENDS, FAULTS, Fault
 from benchmarks.outcomes.scenario import SCENARIOS, Run, UserCall, run
 from benchmarks.outcomes.service import Condition, DownError, Service, Shape
@@ -134,6 +135,18 @@ def test_the_command_prints_every_fault_and_keeps_its_figures(
     assert "sent per user call" in printed
     assert {row["contender"] for row in json.loads(kept.read_text())} == {"protect", "timeout"}
     assert [path.suffix for path in tmp_path.glob("*.svg")] == [".svg"]
+
+
+def test_a_peer_that_is_not_installed_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(NEEDS, "hyx", ("no_such_peer",))
+    words = ["--short", "--contenders", "timeout,hyx", "--only", "down", "--processes", "1"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "left out: hyx, since no_such_peer is not installed" in printed
+    assert "  timeout " in printed
+    assert "  hyx " not in printed
 
 
 def test_a_fault_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.outcomes import plot, report
-from benchmarks.outcomes.contenders import CONTENDERS
+from benchmarks.outcomes.contenders import CONTENDERS, missing
 from benchmarks.outcomes.faults import FAULTS, Fault
 from benchmarks.outcomes.scenario import SCENARIOS, Scenario, run
 from benchmarks.outcomes.verdicts import Verdict, judge, series
@@ -32,7 +32,7 @@ def one(job: Job) -> Outcome:
 
 def jobs(settings: argparse.Namespace) -> Iterator[Job]:
     """All that was asked for."""
-    names = settings.contenders.split(",") if settings.contenders else list(CONTENDERS)
+    names = [name for name in settings.contenders if not missing(name)]
     for fault in FAULTS:
         if settings.only and settings.only not in fault.name:
             continue
@@ -73,9 +73,14 @@ def main(words: list[str] | None = None) -> int:
     settings = parser.parse_args(words)
     settings.total = SHORT if settings.short else None
     settings.seeds = 1 if settings.short else settings.seeds
+    asked = settings.contenders
+    settings.contenders = asked.split(",") if asked else list(CONTENDERS)
+    for name in settings.contenders:
+        if peers := missing(name):
+            print(f"left out: {name}, since {' and '.join(peers)} is not installed")
     todo = list(jobs(settings))
     if not todo:
-        parser.error("there is no such fault")
+        parser.error("there is no such fault, or none of the contenders is installed")
     with ProcessPoolExecutor(settings.processes) as pool:
         outcomes = dict(zip(todo, pool.map(one, todo), strict=True))
     verdicts = {job: verdict for job, (verdict, _) in outcomes.items()}

@@ -12,6 +12,7 @@ loop.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import sys
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator
@@ -212,7 +213,20 @@ HIDDEN: dict[str, Maker] = {
     "one-budget": one_budget,
 }
 """Parts of `protect` left out or changed: to be asked for by name."""
-PEERS = ("tenacity", "interlock", "pyresilience", "hyx")
+NEEDS = {
+    "tenacity": ("tenacity",),
+    "interlock-cb": ("interlock", "tenacity"),
+    "pyresilience": ("pyresilience",),
+    "hyx": ("hyx.circuitbreaker",),
+}
+"""The peers' modules, by contender."""
+PEERS = {module.split(".")[0] for modules in NEEDS.values() for module in modules}
+
+
+def missing(contender: str) -> list[str]:
+    """The peers that *contender* is made of, and that are not installed."""
+    peers = [module.split(".")[0] for module in NEEDS.get(contender, ())]
+    return [peer for peer in peers if importlib.util.find_spec(peer) is None]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import random
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from benchmarks.outcomes.contenders import (
     CONTENDERS,
     DEADLINE,
     HIDDEN,
-    PEERS,
+    NEEDS,
     Guarded,
     patched,
 )
@@ -73,14 +72,8 @@ def run(
     """Play one outage."""
     if total is not None:
         fault = replace(fault, total=total)
-    for peer in PEERS:  # before their clocks are patched
-        if peer in contender.replace("-cb", ""):
-            with contextlib.suppress(ImportError):
-                importlib.import_module(peer)
-                if peer == "hyx":
-                    importlib.import_module("hyx.circuitbreaker")
-    if contender.startswith("interlock"):
-        importlib.import_module("tenacity")
+    for module in NEEDS.get(contender, ()):  # before their clocks are patched
+        importlib.import_module(module)
     with virtual_time(seed=seed, fresh=True) as time, patched(time.reading):
         play = _Play(scenario, fault, contender, seed)
         time.run(play.main)
