@@ -420,7 +420,9 @@ def test_in_threads_an_invalidated_value_is_not_served(
     def drop() -> None:
         assert slow.begun.wait(PATIENCE)
         fn.policy.clear()
+        slow.begun.clear()
         pass_by(virtual_time, 4)()
+        assert slow.begun.wait(PATIENCE), "the caller begins a new run"
         slow.go_on.set()
 
     found, _ = in_threads(fn, drop)

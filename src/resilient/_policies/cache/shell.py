@@ -249,19 +249,16 @@ class Cache(Widening[T_co]):
         """What a caller gets of what came of a run."""
         copy = self._settings.copy
         if isinstance(result, StaleResult):
-            self._tell_stale(execution, result)
+            if execution.generation == self._store.generation:
+                next(self._store.counters["stale_served"].increment)
+            if notify.listening:
+                age = clock.now() - result.entry.stored_at
+                self._emit("StaleServed", age=age, error=result.error)
+                self._outbox.deliver()
             result = result.entry.value
         elif copy is not None and execution.result is not NOT_RUN:
             return execution.result
         return result if copy is None else copy(result)
-
-    def _tell_stale(self, execution: CacheExecution, result: StaleResult) -> None:
-        if execution.generation == self._store.generation:
-            next(self._store.counters["stale_served"].increment)
-        if notify.listening:
-            age = clock.now() - result.entry.stored_at
-            self._emit("StaleServed", age=age, error=result.error)
-            self._outbox.deliver()
 
 
 @final
