@@ -43,6 +43,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("T2", "threads"): "its tests begin in a plain thread; see the last column",
     **dict.fromkeys(((rule, "uvloop") for rule in NO_LOOP), LOOPED),
     ("T2", "uvloop"): "uvloop has real time only",
+    ("T5", "uvloop"): "uvloop has real time only",
     ("T4", "*"): "its tests are runs of pytest with the plugins of others, on their loops",
 }
 

@@ -8,14 +8,14 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import GenericAlias, ModuleType, UnionType
 from typing import Any
 
 from resilient.events import Event
 
 MODULES = (
     "resilient", "resilient.errors", "resilient.events", "resilient.integrations.invalidation",
-    "resilient.testing",
+    "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
 EFFECTIVE = {
     ("retry", "attempts"): "3, or None where stop is given",
@@ -34,6 +34,8 @@ KEYED = f"{POLICY} {BLOCK} admit of keys"
 MEMBERS = {
     "AdaptiveLimit": KEYED,
     "Backoff": "delay",
+    "Attempt": "answered cut",
+    "BreakerMachine": "make",
     "BloomFilter": "__contains__ add capacity error_rate from_bytes to_bytes update",
     "Breaker": f"{POLICY} {BLOCK} admit of keys state force_open disable metrics_only reset",
     "Bulkhead": f"{KEYED} resize",
@@ -54,6 +56,8 @@ MEMBERS = {
     "Subscription": "__enter__ close",
     "Throttle": KEYED,
     "Timeout": POLICY,
+    "Trace": "check",
+    "LawBroken": "law",
     "VirtualTime": "advance now run trio_clock",
     "detached": "__enter__",
 }
@@ -72,6 +76,8 @@ def listing() -> Iterator[str]:
 def _lines(path: str, name: str, value: object) -> Iterator[str]:
     if isinstance(value, ModuleType):
         yield f"{path}: module"
+    elif isinstance(value, GenericAlias | UnionType):
+        yield f"{path}: {_annotation(str(value))}"
     elif inspect.isclass(value):
         bases = ", ".join(
             base.__name__

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
@@ -176,3 +178,17 @@ def replace_clock(task: trio.lowlevel.Task, virtual: float) -> MockClock:
     runner.clock = clock
     clock.start_clock()
     return clock
+
+
+@contextmanager
+def repeatable_trio(seed: int) -> Iterator[None]:
+    """Let trio, which shuffles what is ready, do so alike for the same *seed*."""
+    import trio._core._run  # noqa: PLC0415  # only where trio is
+
+    _run: Any = trio._core._run
+    before = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r
+    _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = True, random.Random(seed)  # noqa: S311  # no secrets
+    try:
+        yield
+    finally:
+        _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r = before

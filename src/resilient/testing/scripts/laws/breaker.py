@@ -1,0 +1,110 @@
+"""The laws of the breaker: those of its model, and what each run must count as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resilient._core.breaker import BreakerState
+from resilient._core.matching import Judge, Verdict
+from resilient.errors import DeadlineExceeded, Rejected
+from resilient.testing.scripts.laws.common import LIMITED, broken, by_key, key_of
+from resilient.testing.scripts.model import CLOSE, BreakerModel, Held
+from resilient.testing.scripts.trace import Attempt, Entry, Passage, Visit
+
+
+def breaker(passage: Passage) -> None:
+    """All that a breaker does is what its rules say: B1 to B9, B12."""
+    for entries in by_key(passage, passage.entries, key_of):
+        _Breaker(passage).follow(entries)
+
+
+def verdict_of(judge: Judge, error: BaseException) -> Verdict:
+    """What a breaker must make of *error* (B2)."""
+    if isinstance(error, Rejected) or not isinstance(error, Exception):
+        return Verdict.IGNORED
+    if isinstance(error, DeadlineExceeded) and not error.started:
+        return Verdict.IGNORED
+    return judge.error(error)
+
+
+class _Breaker:
+    """The model of one breaker, or of one key of it, beside what was seen."""
+
+    def __init__(self, passage: Passage) -> None:
+        settings = passage.policy._settings
+        self._passage, self._judge, self._on_result = passage, settings.judge, settings.on_result
+        self._model = BreakerModel.of(passage.policy, 0.0, slack=CLOSE)
+        self._limited = LIMITED & set(passage.outer)
+        self._held: dict[Attempt, Held] = {}
+        self._stats: Any = None  # the last that were seen
+
+    def follow(self, entries: list[Entry]) -> None:
+        """Tell the model each thing, with the moves that came of it."""
+        moves: list[BreakerState] = []
+        ended: Attempt | None = None
+        for entry in entries:
+            match entry.what:
+                case "moved":
+                    assert entry.move is not None
+                    moves.append(entry.move.new)
+                    continue
+                case "began":
+                    assert entry.run is not None
+                    self._model.arrives(entry.at, moves)
+                    self._held[entry.run] = self._model.admitted()
+                case "ended":
+                    ended = entry.run
+                    continue
+                case "left" if ended is not None:
+                    self._end(entry, ended, moves)
+                    ended = None
+                case "left":
+                    self._reject(entry, moves)
+            if entry.stats is not None:
+                self._model.looks(entry.stats)
+                self._stats = entry.stats
+            moves = []
+
+    def _reject(self, left: Entry, moves: list[BreakerState]) -> None:
+        self._model.arrives(left.at, moves)
+        assert left.visit is not None
+        if isinstance(left.visit.error, Rejected):
+            self._model.rejected(left.visit.error.retry_after)
+
+    def _end(self, left: Entry, run: Attempt, moves: list[BreakerState]) -> None:
+        held, counted = self._held[run], self._counted(left.stats)
+        verdict = self._verdict(left.visit, run, counted)
+        if counted is not verdict and not held.lost:
+            law = "B9" if run.cut else "B2"
+            what = f"counted a run as {counted.value}, and it is {verdict.value}: {run!r}"
+            raise broken(self._passage, law, what)
+        self._model.ended(held, verdict, left.at, moves)
+
+    def _counted(self, stats: Any) -> Verdict:
+        """What a run that has just ended was counted as."""
+        for total, verdict in (("failures", Verdict.FAILURE), ("successes", Verdict.SUCCESS)):
+            if getattr(stats, total) > getattr(self._stats, total):
+                return verdict
+        return Verdict.IGNORED
+
+    def _verdict(self, visit: Visit | None, run: Attempt, counted: Verdict) -> Verdict:
+        """What the rules say of a run that ended (B2); what was counted, if they leave it open."""
+        if run.cut:
+            return self._of_cut(visit, run, counted)
+        if run.error is None:
+            bad = self._on_result is not None and self._on_result(run.result)
+            return Verdict.FAILURE if bad else Verdict.SUCCESS
+        return verdict_of(self._judge, run.error)
+
+    def _of_cut(self, visit: Visit | None, run: Attempt, counted: Verdict) -> Verdict:
+        """A cancelled run counts nowhere, unless a time limit of ours has cut it (B9)."""
+        assert visit is not None
+        assert run.ended is not None
+        if not self._limited:
+            return Verdict.IGNORED
+        if not self._limited <= {"timeout"} or run.ended >= visit.cancel_at - CLOSE:
+            return counted  # it is not known who has cut it
+        slow = self._model.config.slow
+        if slow is not None and run.ended - run.began <= slow:
+            return Verdict.IGNORED
+        return Verdict.FAILURE

@@ -1,0 +1,210 @@
+"""The laws of what decides when, how often and for how long a function runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from resilient.errors import DeadlineExceeded
+from resilient.events import RetryScheduled
+from resilient.testing.scripts.laws.common import broken, is_cut
+from resilient.testing.scripts.model import CLOSE
+from resilient.testing.scripts.trace import Attempt, Passage, Trace, Visit
+
+
+def retries(passage: Passage) -> None:
+    """How often, when, and after what a retry tries again (R1, R2, R5, R6)."""
+    settings = passage.policy._settings
+    for visit in passage.visits:
+        if settings.attempts is not None and len(visit.runs) > settings.attempts:
+            raise broken(
+                passage, "R1", f"made {len(visit.runs)} attempts, and attempts={settings.attempts}"
+            )
+        for one, other in pairwise(visit.runs):
+            assert one.ended is not None
+            if one.answered and settings.on_result is None:
+                raise broken(passage, "R1", "tried again after a success")
+            if isinstance(one.error, DeadlineExceeded) and not one.error.started:
+                raise broken(passage, "R2", f"tried again after {one.error!r}")
+            if one.cut:
+                raise broken(passage, "F9", "tried again after a cancellation")
+            floor = getattr(one.error, "retry_after", None)
+            if isinstance(floor, float) and other.began - one.ended < floor - CLOSE:
+                raise broken(
+                    passage,
+                    "R6",
+                    f"tried again after {other.began - one.ended:g} s, and "
+                    f"was told to wait for {floor:g} s",
+                )
+        for run in visit.runs[1:]:
+            if run.began >= visit.began + settings.within:
+                raise broken(
+                    passage,
+                    "R5",
+                    f"an attempt began {run.began - visit.began:g} s after "
+                    f"the call, and within={settings.within:g}",
+                )
+        _limit(passage, visit, settings.within, "R5")
+
+
+def _limit(passage: Passage, visit: Visit, seconds: float, law: str) -> None:
+    """In async code no run outlasts a limit; a result that was there is kept (D2, D3)."""
+    if passage.on == "threads" or not visit.runs:
+        return
+    if visit.left > visit.began + seconds + CLOSE and "hedge" not in passage.inner:
+        raise broken(
+            passage,
+            law,
+            f"a call lasted {visit.left - visit.began:g} s, and its limit is {seconds:g} s",
+        )
+
+
+def budgets(trace: Trace) -> None:
+    """No budget is overdrawn (R4): retries are a share of the calls, and a reserve."""
+    paying: dict[Any, list[Passage]] = {}
+    for passage in trace.passages:
+        if passage.policy.kind == "retry" and passage.policy._settings.key is None:
+            budget = passage.policy._budget
+            if budget is not None:
+                paying.setdefault(budget, []).append(passage)
+    for budget, passages in paying.items():
+        names = {passage.policy.name for passage in passages}
+        if len([one for one in trace.passages if one.policy.name in names]) > len(passages):
+            continue  # whose events they are is not known
+        config = budget._config
+        reserve = max(1.0, config.per_second * config.ttl) if config.per_second else 0.0
+        refill = max(config.ttl, 1 / config.per_second) if config.per_second else config.ttl
+        calls = [visit.began for passage in passages for visit in passage.visits]
+        spent = [
+            event.at
+            for event in trace.events
+            if isinstance(event, RetryScheduled) and event.policy in names
+        ]
+        for at in spent:
+            retried = sum(at - refill < other <= at for other in spent)
+            paid = sum(at - refill - 1.1 * config.ttl - CLOSE <= one <= at for one in calls)
+            if retried > config.ratio * paid + reserve + CLOSE:
+                raise broken(
+                    passages[0],
+                    "R4",
+                    f"{retried} retries in the {refill:g} s before "
+                    f"{at:g} s, and {paid} calls have paid for them into {budget!r}",
+                )
+
+
+def timeouts(passage: Passage) -> None:
+    """A timeout cuts at its instant, not before, and keeps a result that was there (D2, D3)."""
+    seconds = passage.policy._seconds
+    for visit in passage.visits:
+        _limit(passage, visit, seconds, "D2")
+        error, run = visit.error, visit.runs[-1] if visit.runs else None
+        if run is not None and run.answered and not visit.answered:
+            raise broken(passage, "D3", f"a run answered, and its call got {error!r}")
+        if (
+            isinstance(error, DeadlineExceeded)
+            and error.policy == passage.policy.name
+            and run is not None
+            and run.error is not error
+            and visit.left < visit.began + min(seconds, error.seconds) - CLOSE
+        ):
+            raise broken(
+                passage,
+                "D2",
+                f"cut {visit.left - visit.began:g} s after it began, and its "
+                f"limit is {seconds:g} s",
+            )
+
+
+def hedges(passage: Passage) -> None:
+    """At most `max` more, none before its time, and none outlasts its call (H1, H2, H3)."""
+    policy = passage.policy
+    for visit in passage.visits:
+        runs = visit.runs
+        if len(runs) > policy._max + 1:
+            raise broken(passage, "H1", f"made {len(runs)} attempts, and max={policy._max}")
+        for run in runs:
+            if run.ended is None or run.ended > visit.left + CLOSE:
+                raise broken(passage, "H1", f"an attempt outlasted its call: {run!r}")
+        cut = (
+            visit.error is None or is_cut(visit.error) or isinstance(visit.error, DeadlineExceeded)
+        )
+        if not cut and any(run.answered for run in runs):
+            raise broken(passage, "H1", "an attempt answered, and its call failed")
+
+
+def fallbacks(passage: Passage) -> None:
+    """What answered is not replaced (F8)."""
+    if passage.policy._judge is None or getattr(passage.policy, "_on_result", None) is not None:
+        return
+    for visit in passage.visits:
+        run = visit.runs[-1] if visit.runs else None
+        if run is not None and run.answered and visit.result is not run.result:
+            raise broken(passage, "F8", f"replaced {run.result!r} by {visit.result!r}")
+
+
+def one_at_a_time(passage: Passage) -> None:
+    """One run per key at a time (S1)."""
+    apart: dict[Any, list[Attempt]] = {}
+    for visit in passage.visits:
+        apart.setdefault(visit.key, []).extend(visit.runs)
+    for key, runs in apart.items():
+        for one, other in pairwise(sorted(runs, key=lambda run: run.began)):
+            ended = math.inf if one.ended is None else one.ended
+            if other.began < ended - CLOSE and not one.cut:
+                raise broken(
+                    passage, "S1", f"two runs of the key {key!r} at once: {one!r} and {other!r}"
+                )
+
+
+def flights(passage: Passage) -> None:
+    """What is shared comes of a run that its caller has waited for (S2)."""
+    for visit, result in _shared(passage):
+        if not any(
+            run.result is result and run.ended is not None and run.ended >= visit.began - CLOSE
+            for run in _runs_of_key(passage, visit.key)
+        ):
+            raise broken(
+                passage,
+                "S2",
+                f"the call at {visit.began:g} s got {result!r}, which was no "
+                "result of a run that it had waited for",
+            )
+
+
+def caches(passage: Passage) -> None:
+    """What is served was answered, for this key, and is not too old (C3, C4, C7)."""
+    config = passage.policy._settings.config
+    ttl = config.ttl
+    if callable(ttl) or passage.policy._settings.exists is not None:
+        return
+    negative = getattr(config, "negative_ttl", None) or 0.0
+    oldest = max(ttl, negative) * (1 + config.jitter) + config.stale
+    for visit, result in _shared(passage):
+        ages = [
+            visit.left - run.ended
+            for run in _runs_of_key(passage, visit.key)
+            if run.answered and run.result is result and run.ended is not None
+        ]
+        if not ages:
+            raise broken(passage, "C7", f"served {result!r}, which no run had answered")
+        if min(ages) > oldest + CLOSE:
+            raise broken(
+                passage,
+                "C4",
+                f"served what was {min(ages):g} s old, and the oldest may be {oldest:g} s",
+            )
+
+
+def _shared(passage: Passage) -> Iterator[tuple[Visit, object]]:
+    if getattr(passage.policy, "_copy", None) is not None:
+        return
+    for visit in passage.visits:
+        if visit.answered:
+            yield visit, visit.result
+
+
+def _runs_of_key(passage: Passage, key: object) -> list[Attempt]:
+    runs = [run for visit in passage.visits if visit.key == key for run in visit.runs]
+    return runs + passage.strays

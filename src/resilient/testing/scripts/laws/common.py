@@ -1,0 +1,49 @@
+"""What the laws share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from resilient.testing.scripts.trace import Entry, LawBroken, Passage
+
+LIMITED: Final = frozenset({"timeout", "retry", "singleflight", "cache", "hedge"})
+"""Kinds that may cut short what is inside of them."""
+MANY: Final = frozenset({"retry", "hedge"})
+"""Kinds that may run more than once for one call."""
+SHARING: Final = frozenset({"singleflight", "cache"})
+"""Kinds that may run less than once for one call, and hand one result to several."""
+
+
+def broken(passage: Passage, law: str, what: str) -> LawBroken:
+    """*what* a policy did against a law."""
+    return LawBroken(law, f"{passage.policy.kind} {passage.policy.name!r}: {what}")
+
+
+def by_key(passage: Passage, items: Iterable[Any], key: Callable[[Any], Any]) -> list[list[Any]]:
+    """*items* apart by key, where the policy keeps them apart."""
+    if not is_keyed(passage.policy):
+        return [list(items)]
+    apart: dict[Any, list[Any]] = {}
+    for item in items:
+        apart.setdefault(key(item), []).append(item)
+    return list(apart.values())
+
+
+def is_keyed(policy: Any) -> bool:
+    """Whether it keeps a state per key."""
+    states = getattr(policy, "_states", None)
+    return states is not None and bool(states.is_keyed)
+
+
+def key_of(entry: Entry) -> Any:
+    """The key of the state that an entry is about."""
+    if entry.move is not None:
+        return entry.move.key
+    assert entry.visit is not None
+    return entry.visit.key
+
+
+def is_cut(error: BaseException | None) -> bool:
+    """Whether it is a cancellation or an interrupt."""
+    return error is not None and not isinstance(error, Exception)
