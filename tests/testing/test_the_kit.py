@@ -64,7 +64,7 @@ def test_retries(script: Any) -> None:
 @given(script=outcomes(pauses=[0.125, 1.0]))
 @pytest.mark.parametrize("on", ["asyncio", "trio", "threads"])
 def test_places(on: Any, script: Any) -> None:
-    play(bulkhead(2, queue=2, max_wait=1), script, on=on).check()
+    play(bulkhead(1, queue=2, max_wait=2), script, on=on).check()
     play(rate_limit(2, burst=2, max_wait=1), script, on=on).check()
 
 

@@ -108,4 +108,5 @@ def outages(
 def _troubles(slow: float, errors: Sequence[type[Exception]], *, hangs: bool) -> list[Outcome]:
     """What may be wrong; the simplest first, since there a script shrinks to."""
     fails = [Fail(after, error) for error in errors for after in AFTER]
-    return [*fails, Answer(check_seconds("slow", slow)), *([Hang()] if hangs else [])]
+    late: list[Outcome] = [Answer(check_seconds("slow", slow)), *([Hang()] if hangs else [])]
+    return [*fails, *late * len(AFTER)]
