@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import find, given
+from hypothesis import find, given, settings
 
 from resilient import (
     Breaker,
@@ -22,6 +22,7 @@ from resilient import (
     fallback,
     hedge,
     pipeline,
+    protect,
     rate_limit,
     retry,
     singleflight,
@@ -154,6 +155,14 @@ def test_what_nobody_wakes_is_found(on: Any, monkeypatch: pytest.MonkeyPatch) ->
         trace.check()
 
 
+def test_a_loop_that_runs_already_is_refused() -> None:
+    async def test() -> None:
+        play(timeout(1), [Step(0.0)])
+
+    with virtual_time() as time, pytest.raises(RuntimeError, match="write this test as `def`"):
+        time.run(test)
+
+
 # Laws.
 
 
@@ -191,6 +200,14 @@ def pretend(trace: Trace, nth: slice) -> None:
             one.error = None if visit.runs else one.error
 
 
+def later(trace: Trace) -> None:
+    """Let the first rejection have asked for a longer wait."""
+    run = next(
+        run for visit in trace.passages[0].visits for run in visit.runs if len(visit.runs) > 1
+    )
+    run.error = CircuitOpen("dependency", 99.0, "open")
+
+
 def limited(trace: Trace) -> None:
     """Let a timeout around it have cut the run."""
     trace.passages[0].outer = ("timeout",)
@@ -217,6 +234,8 @@ CASES: list[tuple[str, Callable[[], Any], list[Any], Callable[[Any, Trace], Any]
      lambda p, t: settings_of(p, attempts=1)),
     ("R5", lambda: retry(on=ConnectionError, wait=1), DOWN,
      lambda p, t: settings_of(p, within=0.5)),
+    ("R6", lambda: pipeline(retry(on=CircuitOpen, wait=1), breaker(consecutive_failures=1)),
+     [*[Step(0.0, Fail())] * 2], lambda p, t: later(t)),
     ("R4", lambda: retry(on=ConnectionError, wait=1), DOWN,
      lambda p, t: t.events.extend(t.events * 9)),
     ("D2", lambda: timeout(0.5), SLOW, lambda p, t: setattr(p, "_seconds", 0.25)),
@@ -265,6 +284,31 @@ def test_a_broken_law_is_named(law: str, make: Any, script: Any, tamper: Any) ->
     trace.check()
     tamper(policy, trace)
     assert broken(trace) == law
+
+
+STACKS: dict[str, Callable[[], Any]] = {
+    "breaker": lambda: breaker(consecutive_failures=2, cooldown=2, key="key"),
+    "bulkhead": lambda: bulkhead(1, queue=1, key="key"),
+    "rate_limit": lambda: rate_limit(1, max_wait=2, key="key"),
+    "adaptive_limit": lambda: adaptive_limit(initial=2, queue=2, key="key"),
+    "throttle": lambda: throttle(minimum=2, key="key"),
+    "cache": lambda: cache(2, stale=4, refresh_ahead=1),
+    "protect": lambda: protect("all", on=ConnectionError, timeout=1),
+    "pipeline": lambda: pipeline(
+        fallback(default=0),
+        singleflight("flight"),
+        hedge(0.5),
+        retry("retry", on=(ConnectionError, CircuitOpen), wait=0.5),
+        breaker("breaker", consecutive_failures=2, cooldown=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("make", STACKS.values(), ids=STACKS)
+@settings(max_examples=20)
+@given(script=outcomes(keys=["A-17", "B-2"]) | outages(lasts=20, keys=["A-17", "B-2"]))
+def test_what_is_not_broken_breaks_no_law(make: Any, script: Any) -> None:
+    play(make(), script).check()
 
 
 # The machine.

@@ -2,7 +2,8 @@
 
 It is told each thing that happens, and what the breaker did then. Where the rules leave room it
 takes what it sees: in a time window (what is between `window` and 1.1 `window` old), and in a
-cooldown with jitter until the first rejection has told how long it is.
+cooldown with jitter until the first rejection has told how long it is. All that can be said of a
+breaker's state is here, which is why it is long.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`play`: a script on virtual time, with a spy on each side of every policy."""
+"""`play`: a script on virtual time, with a spy on each side of every policy.
+
+It is long because whoever calls, spies or depends has a twin: one for tasks, one for threads.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import anyio
 
 from resilient._core.checks import refuse
 from resilient._policies.common.policy import Policy
+from resilient._policies.common.waiting import on_loop
 from resilient._policies.pipeline import Pipeline
 from resilient._runtime import clock, rng
 from resilient.errors import DeadlineExceeded, Rejected
@@ -52,11 +56,16 @@ def play(policy: Policy, script: Script, *, on: On = "asyncio", seed: int = 0) -
 
     Raises:
         TypeError: *policy* is none, or has no place in plain threads, as a hedge.
+        RuntimeError: a loop runs here already.
         ValueError: *on* is another word, or *policy* starts threads of its own, as a cache does
             that refreshes.
     """
     if on not in {"asyncio", "trio", "threads"}:
         refuse("on", on, '"asyncio", "trio" or "threads"')
+    if on_loop():
+        raise RuntimeError(
+            "play() runs a loop of its own: write this test as `def`, not `async def`"
+        )
     with contextlib.ExitStack() as stack:
         time = virtual.current()
         if time is None:
