@@ -2,7 +2,8 @@
 
 The list is in the ``*.toml`` files here. A mutant is one replacement in one file of a shell or a
 seam; it is made in a copy of the package, and dies if the test that names the rule fails with it.
-The rules of `_core` are left to mutmut, which changes every line of them: `make mutate`.
+The rules of `_core` are left to mutmut, which changes every line of them: `make mutate`. Only the
+mutants of ``kit.toml``, which try the kit for our users' tests, are made there too.
 
 To start Python and import pytest takes longer than most of the tests. So this process imports what
 they need, but nothing of ours, and forks for each mutant.

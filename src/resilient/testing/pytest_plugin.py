@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
@@ -19,6 +20,9 @@ import pytest
 from resilient.testing import virtual
 from resilient.testing.virtual import VirtualTime
 from resilient.testing.virtual import virtual_time as virtual_time_block
+
+_followers: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Fixtures that follow virtual time for good."""
 
 
 @pytest.fixture
@@ -47,37 +51,46 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_fixture_setup(fixturedef: Any) -> Generator[None, object, object]:
     """Let an async fixture follow virtual time, if there is one, from its first step."""
-    time, function = virtual.current(), fixturedef.func
-    if time is None or not _is_async(inspect.unwrap(function)):
+    function = fixturedef.func
+    hidden = _is_async(inspect.unwrap(function)) or function.__module__ == "anyio.pytest_plugin"
+    if virtual.current() is None or not hidden or fixturedef in _followers:
         return (yield)
     if not _is_async(function):
         raise RuntimeError(
             f"the async fixture {fixturedef.argname!r} would wait in real time while the clock of "
             "the policies stands still: it was made a plain function before virtual time could "
-            "reach it. pytest-asyncio does so before 1.1: install a newer one"
+            "reach it. pytest-asyncio does so before 1.1, and anyio before 4.7: install a newer one"
         )
-    fixturedef.func = _following(time, function)
+    fixturedef.func = follower = _following(function)
     try:
         return (yield)
     finally:
-        fixturedef.func = function
+        if fixturedef.func is follower:
+            fixturedef.func = function
+        else:  # an old anyio has put it into a function of its own, for good
+            _followers.add(fixturedef)
 
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Let an async test follow virtual time, if there is one, from its first step."""
-    time = virtual.current()
-    if time is None or not isinstance(item, pytest.Function):
+    if virtual.current() is None or not isinstance(item, pytest.Function):
         return (yield)
     owner, name = _body(item)
     function = getattr(owner, name)
     if not _is_async(function):
         return (yield)
-    setattr(owner, name, _following(time, function))
+    setattr(owner, name, _following(function))
     try:
         return (yield)
     finally:
         setattr(owner, name, function)
+
+
+def _move_running_loop() -> None:
+    time = virtual.current()
+    if time is not None:
+        time.move_running_loop()
 
 
 def _body(item: pytest.Function) -> tuple[Any, str]:
@@ -92,19 +105,21 @@ def _is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
-def _following(time: VirtualTime, function: Callable[..., Any]) -> Callable[..., Any]:
-    """*function*, async, with a first step that puts its loop on *time*. It stays what it was."""
+def _following(function: Callable[..., Any]) -> Callable[..., Any]:
+    """*function*, async, with a first step that puts its loop on the virtual time that is present.
+    It stays what it was.
+    """
     if isinstance(function, types.MethodType):  # pytest binds the method of a class anew
-        return types.MethodType(_following(time, function.__func__), function.__self__)
+        return types.MethodType(_following(function.__func__), function.__self__)
 
     @functools.wraps(function)
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
-        time.move_running_loop()
+        _move_running_loop()
         return await function(*args, **kwargs)
 
     @functools.wraps(function)
     async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        time.move_running_loop()
+        _move_running_loop()
         async with contextlib.aclosing(function(*args, **kwargs)) as values:
             async for value in values:
                 yield value
