@@ -183,7 +183,7 @@ def settings_of(policy: Any, **changes: Any) -> None:
     """Make a policy say that it was told otherwise than it was."""
     settings = policy._settings
     if policy.kind == "breaker":
-        changes = {"config": dataclasses.replace(settings.config, **changes)}
+        changes = {"config": settings.config._replace(**changes)}
     policy._settings = settings._replace(**changes)
 
 

@@ -26,7 +26,7 @@ from resilient._policies.common.calls import Call
 from resilient._runtime import clock
 from resilient.errors import CircuitOpen
 from resilient.events import Event, StateChanged, WouldHaveOpened, subscribe
-from resilient.testing.scripts.laws.breaker import verdict_of
+from resilient.testing.scripts.laws.breaker import trip_of, verdict_of
 from resilient.testing.scripts.model import BreakerModel, Held
 from resilient.testing.scripts.trace import LawBroken
 from resilient.testing.virtual import virtual_time
@@ -235,7 +235,8 @@ class BreakerMachine(RuleBasedStateMachine):
         verdict = (
             Verdict.SUCCESS if error is None else verdict_of(self.breaker._settings.judge, error)
         )
-        self._model.ended(held, verdict, clock.now(), self._moves)
+        trip = trip_of(self.breaker._settings, verdict, error)
+        self._model.ended(held, verdict, clock.now(), self._moves, trip=trip)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, StateChanged):

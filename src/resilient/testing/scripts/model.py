@@ -60,6 +60,7 @@ class BreakerModel:
     results: list[Result] = field(default_factory=list)
     probing: list[Held] = field(default_factory=list)
     probed: list[Result] = field(default_factory=list)
+    late: int = 0  # probes that were cancelled, and slow
     totals: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             ("calls", "successes", "failures", "ignored", "rejected"), 0
@@ -162,8 +163,11 @@ class BreakerModel:
         moves: list[BreakerState],
         *,
         lasted: float | None = None,
+        trip: float | None = None,
     ) -> None:
-        """A call that was let through ended; *moves* are the states that the breaker entered."""
+        """A call that was let through ended; *moves* are the states that the breaker entered. Its
+        error may open it for *trip* seconds, 0 for the cooldown.
+        """
         self.now = now
         if held.lost or not held.recorded:
             self._must_stay("B7" if held.lost else "B10", moves, "a call that counts nothing ended")
@@ -177,17 +181,25 @@ class BreakerModel:
         if held.generation != self.generation:
             self._must_stay("B1", moves, f"a call of generation {held.generation} ended")
             return
-        if verdict is Verdict.IGNORED:
-            self._must_stay("B2", moves, "a call that says nothing of the dependency ended")
-            return
         lasted = now - held.began if lasted is None else lasted
         slow = self.config.slow is not None and lasted > self.config.slow
+        cancelled = verdict is Verdict.CANCELLED
+        if verdict is Verdict.IGNORED or (cancelled and not slow):
+            self._must_stay("B2", moves, "a call that says nothing of the dependency ended")
+            return
         result = Result(now, verdict is Verdict.FAILURE, slow)
-        if mine:
+        if not mine:
+            if not cancelled:  # which is nothing but slow (B14)
+                self.run = self.run + 1 if result.failed else 0
+            self._judge(result, moves, trip)
+        elif trip is not None:
+            self._must_move("B15", S.OPEN, moves, "the error of a probe trips it", trip)
+        elif cancelled:
+            self.late += 1
+            self._must_move("B14", self._verdict_of_probes(), moves, "a slow probe was cancelled")
+        else:
             self.probed.append(result)
             self._must_move("B6", self._verdict_of_probes(), moves, "a probe ended")
-        else:
-            self._judge(result, moves)
 
     def forced(self, state: BreakerState, now: float, moves: list[BreakerState]) -> None:
         """Somebody set the state by hand."""
@@ -210,27 +222,28 @@ class BreakerModel:
 
     # The rules.
 
-    def enter(self, state: BreakerState) -> None:
-        """Begin a generation."""
+    def enter(self, state: BreakerState, trip: float | None = None) -> None:
+        """Begin a generation; an error may open it for *trip* seconds, 0 for the cooldown."""
         self.generation += 1
         self.state = state
-        self.run, self.results, self.probing, self.probed = 0, [], [], []
+        self.run, self.late, self.results, self.probing, self.probed = 0, 0, [], [], []
         if state is S.OPEN:
             self.row, self.since = self.row + 1, self.now
             config = self.cooldown._config
-            self.least_rest, self.most_rest = (config.delay(self.row, draw) for draw in (0.0, 1.0))
+            self.least_rest, self.most_rest = (
+                trip or config.delay(self.row, draw) for draw in (0.0, 1.0)
+            )
             self.open_until = self.now + self.most_rest
         elif state is S.CLOSED:
             self.row = 0
 
-    def _judge(self, result: Result, moves: list[BreakerState]) -> None:
+    def _judge(self, result: Result, moves: list[BreakerState], trip: float | None) -> None:
         """One more result while it counts: after every one, a success too."""
         self.results.append(result)
-        self.run = self.run + 1 if result.failed else 0
         if self.state is S.METRICS_ONLY:
             self._must_stay("B10", moves, "it only counts")
             return
-        may = {self._trips(window) for window in self._windows()}
+        may = {trip is not None or self._trips(window) for window in self._windows()}
         opens = moves == [S.OPEN]
         if (moves and not opens) or opens not in may:
             did = f"entered {moves}" if moves else "stayed closed"
@@ -240,7 +253,7 @@ class BreakerModel:
                 f"{sum(one.slow for one in self.results)} were slow"
             )  # fmt: skip
         if opens:
-            self.enter(S.OPEN)
+            self.enter(S.OPEN, trip)
 
     def _windows(self) -> Iterator[list[Result]]:
         """Every content that the window may have (B4)."""
@@ -267,13 +280,19 @@ class BreakerModel:
     def _verdict_of_probes(self) -> BreakerState | None:
         config, probes = self.config, self.config.probes
         bad, slow = sum(one.failed for one in self.probed), sum(one.slow for one in self.probed)
+        slow += self.late
         reopens = bad > 0 if config.failure_rate is None else bad / probes >= config.failure_rate
         if reopens or (config.slow is not None and slow / probes >= config.slow_rate):
             return S.OPEN
         return S.CLOSED if len(self.probed) >= probes else None
 
     def _must_move(
-        self, law: str, to: BreakerState | None, moves: list[BreakerState], why: str
+        self,
+        law: str,
+        to: BreakerState | None,
+        moves: list[BreakerState],
+        why: str,
+        trip: float | None = None,
     ) -> None:
         if moves != ([] if to is None else [to]):
             must, entered = f"enter {to}" if to else "stay", moves or "nothing"
@@ -283,7 +302,7 @@ class BreakerModel:
                 f"probes: it must {must}, and entered {entered}"
             )  # fmt: skip
         if to is not None:
-            self.enter(to)
+            self.enter(to, trip)
 
     def _must_stay(self, law: str, moves: list[BreakerState], why: str) -> None:
         if moves:

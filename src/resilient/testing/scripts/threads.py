@@ -122,9 +122,9 @@ class Turns:
                 worker.thread.join()
                 self._workers.remove(worker)
 
-    def sleep(self, seconds: float, /) -> None:
+    def sleep(self, seconds: float, event: clock.Event | None = None, /) -> None:
         """See `clock.Clock`."""
-        self.wait(_NEVER, self.now() + seconds)
+        self.wait(_NEVER if event is None else event, self.now() + seconds)
 
     def wait(self, event: clock.Event, until: float) -> None:
         """See `clock.Clock`."""

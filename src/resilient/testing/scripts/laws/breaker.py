@@ -6,6 +6,8 @@ from typing import Any
 
 from resilient._core.breaker import BreakerState
 from resilient._core.matching import Judge, Verdict
+from resilient._policies.breaker.controls import Settings
+from resilient._runtime.loops import is_cancellation
 from resilient.errors import DeadlineExceeded, Rejected
 from resilient.testing.scripts.laws.common import LIMITED, broken, by_key, key_of
 from resilient.testing.scripts.model import CLOSE, BreakerModel, Held
@@ -20,19 +22,27 @@ def breaker(passage: Passage) -> None:
 
 def verdict_of(judge: Judge, error: BaseException) -> Verdict:
     """What a breaker must make of *error* (B2)."""
-    if isinstance(error, Rejected) or not isinstance(error, Exception):
+    if not isinstance(error, Exception):
+        return Verdict.CANCELLED if is_cancellation(error) else Verdict.IGNORED
+    if isinstance(error, Rejected):
         return Verdict.IGNORED
     if isinstance(error, DeadlineExceeded) and not error.started:
         return Verdict.IGNORED
     return judge.error(error)
 
 
+def trip_of(settings: Settings, verdict: Verdict, error: BaseException | None) -> float | None:
+    """For how many seconds *error* must open a breaker (B15); ``None`` if it need not."""
+    if settings.trip is None or verdict is not Verdict.FAILURE or not isinstance(error, Exception):
+        return None
+    return settings.trip.rest(error, settings.judge)
+
+
 class _Breaker:
     """The model of one breaker, or of one key of it, beside what was seen."""
 
     def __init__(self, passage: Passage) -> None:
-        settings = passage.policy._settings
-        self._passage, self._judge, self._on_result = passage, settings.judge, settings.on_result
+        self._passage, self._settings = passage, passage.policy._settings
         self._model = BreakerModel.of(passage.policy, 0.0, slack=CLOSE)
         self._limited = LIMITED & set(passage.outer)
         self._held: dict[Attempt, Held] = {}
@@ -72,39 +82,43 @@ class _Breaker:
             self._model.rejected(left.visit.error.retry_after)
 
     def _end(self, left: Entry, run: Attempt, moves: list[BreakerState]) -> None:
-        held, counted = self._held[run], self._counted(left.stats)
+        held, counted = self._held[run], self._counted(left.stats, run)
         verdict = self._verdict(left.visit, run, counted)
         if counted is not verdict and not held.lost:
             law = "B9" if run.cut else "B2"
             what = f"counted a run as {counted.value}, and it is {verdict.value}: {run!r}"
             raise broken(self._passage, law, what)
-        self._model.ended(held, verdict, left.at, moves)
+        trip = trip_of(self._settings, verdict, run.error)
+        self._model.ended(held, verdict, left.at, moves, trip=trip)
 
-    def _counted(self, stats: Any) -> Verdict:
+    def _counted(self, stats: Any, run: Attempt) -> Verdict:
         """What a run that has just ended was counted as."""
         for total, verdict in (("failures", Verdict.FAILURE), ("successes", Verdict.SUCCESS)):
             if getattr(stats, total) > getattr(self._stats, total):
                 return verdict
-        return Verdict.IGNORED
+        cancelled = run.error is not None and is_cancellation(run.error)
+        return Verdict.CANCELLED if cancelled else Verdict.IGNORED
 
     def _verdict(self, visit: Visit | None, run: Attempt, counted: Verdict) -> Verdict:
         """What the rules say of a run that ended (B2); what was counted, if they leave it open."""
         if run.cut:
             return self._of_cut(visit, run, counted)
         if run.error is None:
-            bad = self._on_result is not None and self._on_result(run.result)
+            unwanted = self._settings.on_result
+            bad = unwanted is not None and unwanted(run.result)
             return Verdict.FAILURE if bad else Verdict.SUCCESS
-        return verdict_of(self._judge, run.error)
+        return verdict_of(self._settings.judge, run.error)
 
     def _of_cut(self, visit: Visit | None, run: Attempt, counted: Verdict) -> Verdict:
-        """A cancelled run counts nowhere, unless a time limit of ours has cut it (B9)."""
+        """A cancelled run is slow at most (B14), unless a time limit of ours has cut it (B9)."""
         assert visit is not None
         assert run.ended is not None
+        assert run.error is not None
         if not self._limited:
-            return Verdict.IGNORED
+            return verdict_of(self._settings.judge, run.error)
         if not self._limited <= {"timeout"} or run.ended >= visit.cancel_at - CLOSE:
             return counted  # it is not known who has cut it
         slow = self._model.config.slow
         if slow is not None and run.ended - run.began <= slow:
-            return Verdict.IGNORED
+            return verdict_of(self._settings.judge, run.error)
         return Verdict.FAILURE
