@@ -21,7 +21,7 @@ EFFECTIVE = {
     ("retry", "attempts"): "3, or None where stop is given",
     ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
     ("hedge", "budget"): "RetryBudget(ratio=0.05, per_second=0.2) of its own",
-    ("protect", "breaker"): "breaker(consecutive_failures=5, on=on) of its own",
+    ("protect", "breaker"): "breaker(consecutive_failures=5, failure_rate=1.0, on=on) of its own",
     ("protect", "limit"): "adaptive_limit(initial=5, queue=1000) of its own",
     ("fallback", "handler"): "not given",
     ("fallback", "default"): "not given",

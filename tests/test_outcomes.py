@@ -18,6 +18,7 @@ from benchmarks.outcomes.verdicts import judge, series
 
 from resilient.testing import virtual_time
 
+PAIR = ("protect", "oracle")
 FIXED = Shape(workers=2, median=1.0, spread=0.0)
 
 
@@ -115,6 +116,14 @@ def test_protect_reaches_in_an_outage_what_is_asked_of_it() -> None:
     found = judge(run(SCENARIOS[0], fault("down"), "protect", 1, 70.0))
     for reach in fault("down").reaches:
         assert reach.held(found), (reach, reach.value(found))
+
+
+@pytest.mark.parametrize("name", ["60 % fail at once", "flapping, 3 s each"])
+def test_protect_makes_use_of_a_service_that_serves_now_and_then(name: str) -> None:
+    found, best = (judge(run(SCENARIOS[0], fault(name), one, 1, 62.0)) for one in PAIR)
+    related = replace(found, of_oracle=found.good / best.good)
+    for reach in fault(name).reaches:
+        assert reach.held(related), (reach, reach.value(related))
 
 
 def test_without_a_policy_a_spike_is_never_over_and_with_protect_it_is() -> None:

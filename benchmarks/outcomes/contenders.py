@@ -185,12 +185,12 @@ def oracle(service: Service, fault: Fault) -> Guarded:
         longest = service.shape.median * condition.slower
         if lost or service.wait() + longest > DEADLINE / 2:
             raise DownError("the oracle does not send what is lost")
-        try:
-            await service.call(key)
-        except DownError:
-            if not condition.errors:
-                raise
-            await service.call(key)
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return await service.call(key)
+            except DownError:
+                if not left or not (condition.errors or condition.refused):
+                    raise
 
     return guarded
 

@@ -53,6 +53,15 @@ def during(condition: Condition) -> tuple[tuple[float, Condition], ...]:
     return ((BEGINS, condition), (ENDS, HEALTHY))
 
 
+def flapping(down: float, up: float) -> tuple[tuple[float, Condition], ...]:
+    """Down for so many seconds, up for so many, and so on until the end."""
+    cycles = range(round(LASTS / (down + up)))
+    begins = [BEGINS + cycle * (down + up) for cycle in cycles]
+    return tuple(
+        step for at in begins for step in ((at, Condition(down=True)), (at + down, HEALTHY))
+    )
+
+
 FAULTS = (
     Fault(
         "down",
@@ -120,6 +129,18 @@ FAULTS = (
         "10 % random errors",
         during(Condition(errors=0.1)),
         (Reach("good during the fault", "good", 0.998, at_least=True),),
+    ),
+    Fault(
+        "60 % fail at once",
+        during(Condition(refused=0.6)),
+        (Reach("goodput / oracle's", "of_oracle", 0.7, at_least=True),),
+        oracle=True,
+    ),
+    Fault(
+        "flapping, 3 s each",
+        flapping(down=3.0, up=3.0),
+        (Reach("goodput / oracle's", "of_oracle", 0.75, at_least=True),),
+        oracle=True,
     ),
     Fault(
         "2 % of calls 50 x slow",

@@ -41,6 +41,7 @@ class Condition:
     blackhole: bool = False
     slower: float = 1.0  # a call takes so many times longer
     errors: float = 0.0  # share of calls that fail after their work
+    refused: float = 0.0  # share of calls that fail at once
     stragglers: float = 0.0  # share of answers that are held up on their way back
     dead_keys: frozenset[int] = frozenset()
 
@@ -85,6 +86,8 @@ class Service:
         self.sent.append(self._loop.time())
         if condition.down or key in condition.dead_keys:
             raise DownError("connection refused")
+        if condition.refused and self._rng.random() < condition.refused:
+            raise DownError("refused at once")
         future: asyncio.Future[None] = self._loop.create_future()
         if condition.blackhole:
             await future

@@ -704,6 +704,27 @@ def test_a_run_of_failures_may_be_spread_over_hours() -> None:
     ]
 
 
+def test_with_tolerance_a_run_must_be_longer_where_failures_came_with_successes() -> None:
+    core = core_of(consecutive_failures=2, tolerance=2.0, minimum=100)
+    calls(core, BAD, OK, BAD, OK)
+    assert calls(core, BAD, BAD, BAD) is None, "as many failures as successes: two more, twice"
+    assert call(core, BAD) == Transition(S.CLOSED, S.OPEN, Why("consecutive_failures", 4, 4), 0.0)
+
+
+@pytest.mark.parametrize("before", [(), (OK,), (OK, OK, OK)])
+def test_tolerance_is_for_nothing_where_no_failure_came_before(before: tuple[Verdict, ...]) -> None:
+    core = core_of(consecutive_failures=2, tolerance=1e9, minimum=100)
+    assert calls(core, *before, BAD) is None
+    assert isinstance(call(core, BAD), Transition)
+
+
+def test_tolerance_ends_with_the_failures_that_the_window_has_forgotten() -> None:
+    core = core_of(consecutive_failures=2, tolerance=1e9, minimum=100)
+    calls(core, BAD, OK, BAD)
+    assert call(core, BAD, now=1.0) is None
+    assert isinstance(call(core, BAD, now=20.0), Transition)
+
+
 @pytest.mark.rule("B3")
 def test_a_rate_that_is_off_never_opens() -> None:
     core = core_of(failure_rate=None, slow=1.0, minimum=1)

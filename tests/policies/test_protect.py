@@ -109,6 +109,60 @@ def test_five_failures_in_a_row_open_it_and_then_nothing_is_tried(exact: World) 
     exact.run(scenario)
 
 
+def test_where_failures_are_usual_it_takes_more_of_them_in_a_row(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack, counted = protect(on=ON, timeout=0.3, attempts=1), list[int]()
+        fn = stack(failing(ConnectionError, counted))
+        for _ in range(6):
+            for _ in range(3):
+                with pytest.raises(ConnectionError):
+                    await fn()
+            for _ in range(2):
+                await stack.call(anyio.sleep, 0)
+        for _ in range(5 + 15):
+            with pytest.raises(ConnectionError):
+                await fn()
+        with pytest.raises(CircuitOpen):
+            await fn()
+        assert len(counted) == 6 * 3 + 20, "ten more for each failure that came with a success"
+
+    exact.run(scenario)
+
+
+def test_it_asks_three_times_as_soon_as_the_first_time_and_then_half_as_often(
+    exact: World,
+) -> None:
+    async def scenario(w: World) -> None:
+        stack, rests = protect(on=ON, timeout=0.3, attempts=1), list[float]()
+        fn = stack(failing(ConnectionError, []))
+        for _ in range(4):
+            with pytest.raises(ConnectionError):
+                await fn()
+        for _ in range(5):
+            with pytest.raises(ConnectionError):
+                await fn()
+            with pytest.raises(CircuitOpen) as refused:
+                await fn()
+            rests.append(refused.value.retry_after or 0.0)
+            await w.sleep(rests[-1])
+        assert rests == pytest.approx([1.0, 1.0, 1.0, 2.0, 2.0], rel=0.05)
+
+    exact.run(scenario)
+
+
+def test_two_retries_in_five_calls_and_ten_in_reserve(exact: World) -> None:
+    async def scenario(w: World) -> None:
+        stack = protect(on=ON, timeout=0.3, attempts=2, breaker=None, limit=None)
+        counted = list[int]()
+        fn = stack(failing(ConnectionError, counted))
+        for _ in range(100):
+            with pytest.raises(ConnectionError):
+                await fn()
+        assert len(counted) == 100 + 40 + 10
+
+    exact.run(scenario)
+
+
 def test_what_is_not_named_is_neither_repeated_nor_a_failure(exact: World) -> None:
     async def scenario(w: World) -> None:
         stack, counted = protect(on=ON, timeout=0.3), list[int]()

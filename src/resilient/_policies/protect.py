@@ -26,7 +26,7 @@ from resilient._policies.common.widening import Widening
 from resilient._policies.fallback import Fallback
 from resilient._policies.hedge import Hedge
 from resilient._policies.pipeline import Pipeline
-from resilient._policies.retry import Retry, retry
+from resilient._policies.retry import Retry, RetryBudget, retry
 from resilient._policies.timeout import Timeout
 from resilient._policies.timeout import timeout as make_timeout
 from resilient._runtime.keying import Key, check_key
@@ -37,8 +37,23 @@ if TYPE_CHECKING:
 
 CONSECUTIVE: Final = 5
 """Failures in a row that open the breaker: half of what a breaker does by itself, see `protect`."""
-COOLDOWN: Final = backoff(1.0, factor=1.5, max=2.0, jitter=0.2)
+TOLERANCE: Final = 10.0
+"""Failures in a row more, times the failures for each success in the window before them. Where
+60 % fail, five in a row come with every thirtieth call, and each time two calls in five would have
+been answered: there it takes twenty. Where nothing failed before, it takes five as ever.
+"""
+RATE: Final = 1.0
+"""The share of failures that opens it: a service that answers one call in ten is still of use."""
+COOLDOWN: Final = backoff(1.0, factor=2.0, max=2.0, jitter=0.05)
 """How long it stays open: a probe is one call of each client, and asks no more of anybody."""
+EARLY: Final = 3
+"""Openings in a row that last as long as the first: an outage of three seconds is seen to be over
+within a second. The small jitter pays for it: a dead service gets as many probes as before.
+"""
+RATIO: Final = 0.4
+"""Retries for each call. The breaker and the limit end them in an outage; 0.2 would leave one
+user in three unanswered of those whom three attempts answer where 60 % of the calls fail.
+"""
 INITIAL: Final = 5
 """Calls at once to begin with: what many clients may do at once is what the dependency gets."""
 MAX_KEYS: Final = 1024
@@ -162,8 +177,9 @@ def protect(
         within: seconds over all attempts and waits, above 0; ``None`` for the caller's deadline.
         key: a function of the call's arguments, or the name of a parameter: budget, breaker and
             limit for each key.
-        breaker: not given, one that opens after five failures in a row, or when half of the calls
-            of the last ten seconds failed, and stays open for 2 s at most; ``None`` for none.
+        breaker: not given, one that opens after five failures in a row, or after more of them
+            where calls failed and succeeded by turns in the last ten seconds, and stays open for
+            2 s at most; ``None`` for none.
         limit: not given, an `adaptive_limit` that begins at 5, with a queue for whoever will have
             a place within *timeout*, or a quarter of it once calls take longer than usual;
             ``None`` for none.
@@ -190,7 +206,15 @@ def protect(
     return kind(
         name,
         fallback,
-        retry(name, on=on, on_result=on_result, attempts=attempts, within=within, key=key),
+        retry(
+            name,
+            on=on,
+            on_result=on_result,
+            attempts=attempts,
+            within=within,
+            key=key,
+            budget=RetryBudget(ratio=RATIO),
+        ),
         _breaker(name, on, on_result, key) if breaker is DEFAULT else breaker,
         _limit(name, key, each) if limit is DEFAULT else limit,
         hedge,
@@ -201,14 +225,22 @@ def protect(
 def _breaker(
     name: str | None, on: ErrorSpec, on_result: Callable[[Any], object] | None, key: Key | None
 ) -> Breaker:
-    return make_breaker(
+    made = make_breaker(
         name,
         consecutive_failures=CONSECUTIVE,
+        failure_rate=RATE,
         cooldown=COOLDOWN,
         on=on,
         on_result=on_result,
         key=key,
     )
+    settings = made._settings
+    config = settings.config._replace(tolerance=TOLERANCE, cooldown=_cooldown)
+    return Breaker(name, settings._replace(config=config))
+
+
+def _cooldown(opening: int, draw: float) -> float:
+    return COOLDOWN._config.delay(max(1, opening + 1 - EARLY), draw)
 
 
 def _limit(name: str | None, key: Key | None, timeout: float) -> AdaptiveLimit:

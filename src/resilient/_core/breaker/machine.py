@@ -377,9 +377,11 @@ class BreakerCore:
 
     def _judge(self) -> Why | None:
         config, run, window = self._config, self._run, self._window
-        if config.consecutive_failures is not None and run >= config.consecutive_failures:
-            return Why("consecutive_failures", run, run)
         calls = window.calls(self.successes.read())
+        if config.consecutive_failures is not None and run >= config.consecutive_failures:
+            usual = max(0, window.failures - run) / max(1, calls - window.failures)
+            if run >= config.consecutive_failures + config.tolerance * usual:
+                return Why("consecutive_failures", run, run)
         if not calls or calls < config.minimum:
             return None
         if config.failure_rate is not None and window.failures / calls >= config.failure_rate:

@@ -54,6 +54,7 @@ class BreakerConfig(NamedTuple):
     cooldown: Callable[[int, float], float]  # (k-th opening in a row, draw) -> seconds
     probes: int
     probe_lease: float
+    tolerance: float = 0.0  # failures in a row more, where a failure came for each success
 
 
 class Why(NamedTuple):

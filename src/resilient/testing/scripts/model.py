@@ -268,11 +268,13 @@ class BreakerModel:
 
     def _trips(self, window: list[Result]) -> bool:
         config, size = self.config, len(window)
-        if config.consecutive_failures is not None and self.run >= config.consecutive_failures:
-            return True
+        bad, slow = sum(one.failed for one in window), sum(one.slow for one in window)
+        if config.consecutive_failures is not None:
+            usual = max(0, bad - self.run) / max(1, size - bad)  # protect's breaker asks for more
+            if self.run >= config.consecutive_failures + config.tolerance * usual:
+                return True
         if size < config.minimum or not size:
             return False
-        bad, slow = sum(one.failed for one in window), sum(one.slow for one in window)
         if config.failure_rate is not None and bad / size >= config.failure_rate:
             return True
         return config.slow is not None and slow / size >= config.slow_rate
