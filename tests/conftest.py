@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -45,6 +46,14 @@ def pytest_collection() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On uvloop, whose time is real, play a test only where the loop matters."""
     items[:] = [item for item in items if not on_uvloop(item) or item.get_closest_marker("loop")]
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what is there before the first test: thousands of items, which
+    every `gc.collect()` of a test would look at.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def on_uvloop(item: pytest.Item) -> bool:

@@ -46,7 +46,6 @@ class BreakerModel:
     """What a breaker must do."""
 
     config: BreakerConfig
-    cooldown: Any  # a Backoff
     state: BreakerState
     now: float = 0.0
     generation: int = 0
@@ -74,7 +73,7 @@ class BreakerModel:
     def of(cls, breaker: Any, now: float, slack: float = 0.0) -> BreakerModel:
         """The model of a breaker that begins now."""
         settings = breaker._settings
-        return cls(settings.config, settings.cooldown, settings.initial, now, slack=slack)
+        return cls(settings.config, settings.initial, now, slack=slack)
 
     # What happens: each takes what the breaker did, and raises LawBroken if it may not.
 
@@ -229,9 +228,8 @@ class BreakerModel:
         self.run, self.late, self.results, self.probing, self.probed = 0, 0, [], [], []
         if state is S.OPEN:
             self.row, self.since = self.row + 1, self.now
-            config = self.cooldown._config
             self.least_rest, self.most_rest = (
-                trip or config.delay(self.row, draw) for draw in (0.0, 1.0)
+                trip or self.config.cooldown(self.row, draw) for draw in (0.0, 1.0)
             )
             self.open_until = self.now + self.most_rest
         elif state is S.CLOSED:
