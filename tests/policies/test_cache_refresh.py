@@ -488,6 +488,7 @@ def test_what_a_refresh_brings_is_not_kept_if_the_key_was_dropped(
 
 
 @pytest.mark.rule("C8")
+@pytest.mark.parametrize("async_world", ["asyncio", "trio"], indirect=True)  # exact ones
 def test_an_entry_that_was_evicted_during_its_refresh_comes_back(async_world: World) -> None:
     async def scenario(w: World) -> None:
         source = Source(w)
