@@ -38,7 +38,13 @@ def python(version: str) -> str:
     return found.stdout.strip()
 
 
-def tests_on(version: str) -> Part:
+NEEDS_NEWEST = (
+    "tests/drill tests/docs tests/typing tests/test_benchmarks.py tests/policies/test_tenacity.py"
+)
+"""What the oldest dependencies can't do: so test_tenacity lists every strategy of the newest."""
+
+
+def tests_on(version: str, paths: str) -> Part:
     """The tests on another Python, where the rules of tests/core are the same: they are pure."""
     found = python(version)
     if not found:
@@ -49,7 +55,7 @@ def tests_on(version: str) -> Part:
         {found} -m venv .venv-{version}
         .venv-{version}/bin/python {PIP}
         .venv-{version}/bin/python -m pytest -q -p no:cacheprovider \\
-            --ignore=tests/core --ignore=tests/test_outcomes.py
+            --ignore=tests/core --ignore=tests/test_outcomes.py {paths}
         """,
     )
 
@@ -60,21 +66,19 @@ def parts() -> list[Part]:
     return [
         Part("tests", "make test", alone=True),
         Part("packages", "make .venv/installed-test .venv/installed-dev .venv/installed-bench"),
-        tests_on("3.11"),
-        tests_on("3.12"),
+        tests_on("3.12", "tests"),
         Part(
-            "tests-oldest",  # with the oldest dependencies that pyproject.toml allows
+            "tests-oldest",  # on 3.11 with the oldest dependencies that pyproject.toml allows
             f"""
             {oldest} -m venv .venv-oldest
             {oldest} -m tests.oldest >.venv-oldest/bounds.txt
             .venv-oldest/bin/python {PIP} -c .venv-oldest/bounds.txt
             .venv-oldest/bin/python -m pytest -q -p no:cacheprovider \\
-                --ignore=tests/drill --ignore=tests/docs --ignore=tests/typing \\
                 --ignore=tests/core --ignore=tests/test_outcomes.py \\
-                --ignore=tests/test_benchmarks.py \\
-                --ignore=tests/policies/test_tenacity.py # lists every strategy of the newest
+                {" ".join(f"--ignore={path}" for path in NEEDS_NEWEST.split())}
             """,
         ),
+        tests_on("3.11", NEEDS_NEWEST),  # and these with the newest
         Part("branches", "make branches WORKERS=0", after="packages"),
         Part("mutants", "make mutants", after="packages"),
         Part(

@@ -58,12 +58,12 @@ class Looked(list[None]):
         super().__init__()
         self.looks, self.comes = looks, comes
 
-    def pop(self, index: SupportsIndex = -1, /) -> None:
+    def __delitem__(self, index: SupportsIndex | slice, /) -> None:
         if not self and self.looks():
             self.looks = lambda: False
             self.comes()
             raise IndexError
-        super().pop(index)
+        super().__delitem__(index)
 
 
 def enter_at_once(core: BulkheadCore) -> bool:

@@ -46,6 +46,62 @@ def everywhere(prepare: Callable[[], tuple[Callable[[], Any], Callable[[], Any]]
 # Places.
 
 
+@pytest.mark.parametrize("where", ["first", "hand_over"])
+def test_a_place_that_is_handed_to_nobody_is_free(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, waiter = BulkheadCore(1, 1, []), Waiter()
+    core.resize(0)
+    assert core.arrive(waiter)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(WaitQueue, where, interrupted)
+        core.resize(1)
+    assert (core.in_flight(), waiter.given) == (0, False)
+    core.mend(0.0)
+    assert (core.in_flight(), waiter.given) == (1, True)
+
+
+def test_a_place_that_was_given_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    core, waiter = BulkheadCore(1, 1, []), Waiter()
+    core.resize(0)
+    assert core.arrive(waiter)
+    hand_over = WaitQueue.hand_over
+
+    def interrupted_after(queue: WaitQueue, one: Waiter) -> None:
+        hand_over(queue, one)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(WaitQueue, "hand_over", interrupted_after)
+        core.resize(1)
+    assert (core.in_flight(), len(core.free), waiter.given) == (1, 0, True)
+
+
+def test_a_bulkhead_that_is_resized_loses_no_place() -> None:
+    def prepare() -> tuple[Callable[[], Any], Callable[[], Any]]:
+        woken: list[Waiter] = []
+        core, waiters = BulkheadCore(1, 2, woken), [Waiter(), Waiter()]
+        core.resize(0)
+        for waiter in waiters:
+            assert core.arrive(waiter)
+
+        def check() -> None:
+            core.mend(0.0)
+            core.resize(1)
+            for waiter in waiters:
+                assert (core.in_flight(), waiter.given) == (1, True)
+                core.give_up(waiter)
+            assert (core.in_flight(), len(core.queue)) == (0, 0)
+
+        return partial(core.resize, 1), check
+
+    everywhere(prepare)
+
+
 @pytest.mark.parametrize("how", ["joins", "leaves", "is given", "is shed"])
 def test_a_queue_counts_anew(how: str) -> None:
     def prepare() -> tuple[Callable[[], Any], Callable[[], Any]]:

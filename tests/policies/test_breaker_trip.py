@@ -254,6 +254,14 @@ def test_of_a_group_each_error_is_asked_that_counts_and_the_longest_time_is_take
         with pytest.raises(ExceptionGroup):
             nothing(fails(ExceptionGroup("", [inner, OSError()])))()
         assert nothing.state is S.CLOSED
+        some = breaker(on=OSError, trip=told)
+        with pytest.raises(ExceptionGroup):
+            some(fails(ExceptionGroup("", [OSError(), TooMany(4.0)])))()
+        assert some.state is S.CLOSED, "that one does not count"
+        group = breaker(on=ExceptionGroup, trip=told)
+        with pytest.raises(ExceptionGroup):
+            group(fails(ExceptionGroup("", [inner, TooMany(4.0)])))()
+        assert left(group) == 4.0, "where the group itself counts, all of its errors do"
 
 
 @pytest.mark.rule("B6", "B8")

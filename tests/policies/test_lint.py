@@ -178,9 +178,9 @@ PAIRS = [
     ),
     Pair(
         "slow-never-reached",
+        lambda: pipeline(breaker("prices", slow=0.4), timeout(0.3)),
         lambda: pipeline(breaker("prices", slow=0.3), timeout(0.3)),
-        lambda: pipeline(breaker("prices", slow=0.2), timeout(0.3)),
-        "slow after 0.3 s, and is cut after 0.3 s",
+        "slow after 0.4 s, and is cut after 0.3 s",
         ("breaker 'prices'",),
     ),
     Pair(
@@ -268,6 +268,7 @@ def test_an_order_that_the_pages_call_wrong_is_found(
         lambda: pipeline(timeout(1), retry(on=ON), timeout(0.3)),
         lambda: pipeline(retry(on=ON), fallback(default=None, on=KeyError)),
         lambda: pipeline(breaker(on=ON), fallback(default=None, on=KeyError)),
+        lambda: pipeline(throttle(on=ON), fallback(default=None, on=KeyError)),
         lambda: breaker(slow=1.0)(retry(on=ON, attempts=1)(timeout(2.0)(asynchronous))),
     ],
 )
@@ -288,7 +289,7 @@ def test_nothing_cuts_a_sync_function_or_several_attempts_before_they_are_slow()
     assert rules(found) == ["timeout-on-sync"]
     found = lint(pipeline(breaker(slow=1.0), retry(on=ON), timeout(0.5)))
     assert rules(found) == ["breaker-outside-retry"]
-    found = lint(pipeline(breaker(slow=1.0), retry(on=ON, within=1.0), timeout(0.1)))
+    found = lint(pipeline(breaker(slow=1.0), retry(on=ON, within=0.9), timeout(0.1)))
     assert rules(found) == ["breaker-outside-retry", "slow-never-reached"]
 
 

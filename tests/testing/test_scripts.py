@@ -357,3 +357,44 @@ def test_only_the_scripts_need_hypothesis() -> None:
     assert done.stdout.strip() == (
         "resilient.testing.scripts needs hypothesis: pip install hypothesis"
     )
+
+
+STEADY = [Step(n * 0.5) for n in range(40)]
+BAD = Answer(0, "bad")
+
+
+def is_bad(result: object) -> bool:
+    return result == "bad"
+
+
+@pytest.mark.parametrize(
+    ("policy", "script"),
+    [
+        (lambda: protect("p", on=ConnectionError, timeout=1), [Outage(0, 60), *STEADY]),
+        (lambda: throttle(on_result=is_bad, minimum=3), [Step(0.25 * n, BAD) for n in range(40)]),
+        (lambda: breaker(key="key", max_keys=1), [Step(n, key="aba"[n]) for n in range(3)]),
+        (
+            lambda: rate_limit(1, key="key", max_keys=1),
+            [Step(n / 9, key="aba"[n]) for n in range(3)],
+        ),
+        (lambda: breaker(initial=BreakerState.DISABLED), [Step(0, Fail())]),
+        (lambda: breaker(on_result=lambda result: 1 / 0), [Step(0)]),
+        (lambda: rate_limit(1, cost=lambda key: 9), [Step(0)]),
+    ],
+)
+def test_what_the_rules_allow_breaks_no_law(policy: Callable[[], Any], script: list[Any]) -> None:
+    play(policy(), script).check()
+
+
+@pytest.mark.parametrize("wrong", [Fail, "down", None])
+def test_an_outage_of_nothing_is_refused(wrong: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"outcome must be Answer\(\.\.\.\), Fail\(\.\.\.\) or Hang\(\)"
+    ):
+        Outage(0, 9, wrong)
+
+
+@pytest.mark.parametrize("wrong", [UnicodeDecodeError, ExceptionGroup])
+def test_an_error_that_a_text_does_not_make_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="made of one text"):
+        Fail(0, wrong)

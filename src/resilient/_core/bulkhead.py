@@ -118,7 +118,14 @@ class BulkheadCore:
         while self._debt and self._pop():
             self._debt -= 1
         while self.queue and not self._debt and self._take():
-            self.queue.hand_over(self.queue.first())
+            first: Waiter | None = None
+            try:
+                first = self.queue.first()
+                self.queue.hand_over(first)
+            except BaseException:  # an interrupt: the place is nobody's, unless it was given
+                if first is None or not first.given:
+                    self.free.append(None)
+                raise
         self._want(wanted=bool(self.queue or self._debt))
 
     def forked(self) -> BulkheadCore:
@@ -143,7 +150,7 @@ class BulkheadCore:
 
     def _pop(self) -> bool:
         try:
-            self.free.pop()
+            del self.free[-1]  # no call, after which an interrupt could come
         except IndexError:
             return False
         return True

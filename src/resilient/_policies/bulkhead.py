@@ -179,7 +179,8 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
                 if type(result) is not plain:
                     plain = plain_type(fn, result)
             except BaseException:
-                self._ended.append(state)  # first: the stack may have no room for another call
+                ended = self._ended
+                ended += (state,)  # first, and no call: the stack may have no room for one
                 self._settle_ended()
                 raise
             if state.wanted:
@@ -216,7 +217,8 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
             try:
                 result = await fn(*args, **kwargs)
             except BaseException:
-                self._ended.append(state)  # first: the stack may have no room for another call
+                ended = self._ended
+                ended += (state,)  # first, and no call: the stack may have no room for one
                 self._settle_ended()
                 raise
             if state.wanted:

@@ -17,7 +17,7 @@ from resilient._core.checks import (
     refuse_type,
 )
 from resilient._core.counter import Counter
-from resilient._core.functions import is_coroutine_function
+from resilient._core.functions import is_coroutine_function, is_generator_function
 from resilient._core.matching import Judge, Verdict
 from resilient._policies.common.factory import factory
 from resilient._policies.common.widening import Widening
@@ -312,6 +312,8 @@ def _check_function(source: Source, function: object) -> None:
         refuse_type(source, None, f"a function {takes} (for a value write default=)")
     found = check_callable(source, function)
     assert found is not None
+    if is_generator_function(found):
+        refuse_type(source, found, f"a function {takes}, and no generator function")
     if source == "handler":
         parentheses = "(to decorate, write @fallback(default=...), with parentheses)"
         check_takes(source, found, 1, f"a function {takes} {parentheses}")

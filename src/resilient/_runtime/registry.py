@@ -35,8 +35,8 @@ class Registry(Generic[T]):
         self._refs[ref.number] = ref
 
     def _forget(self, ref: weakref.ref[T]) -> None:
-        assert isinstance(ref, _Ref)
-        self._refs.pop(ref.number, None)
+        # A `_Ref`; but at exit no global is left that could tell.
+        self._refs.pop(ref.number, None)  # type: ignore[attr-defined]
 
     def living(self) -> list[T]:
         """Those that are still there."""

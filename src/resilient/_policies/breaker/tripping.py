@@ -28,11 +28,11 @@ class Tripping:
         """
         if not isinstance(error, ExceptionGroup):
             return self._rest(error)
-        said = [
-            self._rest(one)
-            for one in each(error)
-            if isinstance(one, Exception) and judge.error(one) is not Verdict.IGNORED
-        ]
+        verdicts = [(one, judge.error(one)) for one in each(error) if isinstance(one, Exception)]
+        asked = [one for one, verdict in verdicts if verdict is Verdict.FAILURE] or [
+            one for one, verdict in verdicts if verdict is not Verdict.IGNORED
+        ]  # where none of them counts, the group itself does
+        said = [self._rest(one) for one in asked]
         return max((rest for rest in said if rest is not None), default=None)
 
     def _rest(self, error: Exception) -> float | None:

@@ -11,7 +11,7 @@ from resilient._policies.cache.store import CacheStore
 from resilient._policies.deadline.block import set_deadline_here
 from resilient._policies.singleflight.backends import running
 from resilient._runtime import background, clock
-from resilient._runtime.decorate import AnyFunction, not_awaitable
+from resilient._runtime.decorate import AnyFunction, AwaitableReturned, not_awaitable
 
 NOT_RUN: Final = object()
 """In place of a result that there is not."""
@@ -54,6 +54,8 @@ class CacheExecution:
         try:
             self.result = not_awaitable(self._fn, self._fn(*self._args, **self._kwargs))
             result = self._store.keep(self.key, self.result, fetching)
+        except AwaitableReturned:  # a mistake, which must be seen
+            raise
         except Exception as error:
             stale = core.stale_result(self.key, clock.now(), error)
             if stale is None:
@@ -91,8 +93,9 @@ class CacheExecution:
 
     def within(self, seconds: float) -> Any:
         """What comes of the run that a caller waits for so many *seconds* at most. It goes on."""
-        flight = self._store.flight
-        if (found := flight._fly_aside(self.key, self.run, seconds, _detached())) is not None:
+        flight, aside = self._store.flight, self._aside()
+        if (found := flight._fly_aside(self.key, aside.run, seconds, _detached())) is not None:
+            self.result = aside.result
             return found[0]
         late = self._store.core.late_result(self.key, clock.now())
         return flight._fly_sync(self.key, self.run) if late is None else late
@@ -101,11 +104,19 @@ class CacheExecution:
         """`within` for an async function."""
         from anyio import move_on_after  # noqa: PLC0415  # most programs are never late
 
-        flight = self._store.flight
+        flight, aside = self._store.flight, self._aside()
         with move_on_after(seconds):
-            return await flight._fly(self.key, self.run_async, (), {}, goes_on=True)
+            found = await flight._fly(self.key, aside.run_async, (), {}, goes_on=True)
+            self.result = aside.result
+            return found
         late = self._store.core.late_result(self.key, clock.now())
         return await flight._fly(self.key, self.run_async, (), {}) if late is None else late
+
+    def _aside(self) -> CacheExecution:
+        """One of its own for a run that may outlive the wait: what that brings later is not this
+        call's.
+        """
+        return CacheExecution(self._store, self.key, self._fn, self._args, self._kwargs)
 
     # Ahead of the end. What is no Exception ends the thread or the task as it would any other, and
     # is no failure.

@@ -243,7 +243,9 @@ class Cache(Widening[T_co]):
         next(store.counters["misses"].increment)
         if (seconds := store.patience(run.key)) is not None:
             return self._handed(run, await run.within_async(seconds))
-        return self._handed(run, await self._flight._fly(run.key, run.run_async, (), {}))
+        goes_on = store.core.stale_entry(run.key, clock.now()) is not None
+        found = await self._flight._fly(run.key, run.run_async, (), {}, goes_on=goes_on)
+        return self._handed(run, found)
 
     def _handed(self, execution: CacheExecution, result: Any) -> Any:
         """What a caller gets of what came of a run."""

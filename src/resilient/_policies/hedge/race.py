@@ -182,8 +182,12 @@ class HedgedCall:
         except Exception as error:  # noqa: BLE001  # judged; the caller gets it
             self._race.raised(number, error, self._policy._judge.error(error))
         else:
-            if not self._kept(number, result):
-                self._policy._drop(result)
+            kept = False
+            try:
+                kept = self._kept(number, result)
+            finally:  # also if the predicate exits
+                if not kept:
+                    self._policy._drop(result)
 
     def _kept(self, number: int, result: Any) -> bool:
         race = self._race

@@ -103,7 +103,7 @@ def _slow_never_reached(stack: Stack) -> Iterator[Finding]:
             if isinstance(inner.policy, Timeout):
                 cut = min(cut, inner.policy._seconds)
         slow = breaker._settings.config.slow
-        if cut <= slow:
+        if cut < slow:
             yield Finding(
                 "slow-never-reached",
                 called(breaker),

@@ -113,4 +113,6 @@ def _judge_of(policy: PolicyBase) -> Judge | None:
     """The judge of its errors, where that is all that judges them."""
     if isinstance(policy, Retry):
         return policy._settings.judge if policy._settings.strategy is None else None
+    if isinstance(policy, Throttle):
+        return policy._judge
     return policy._settings.judge if isinstance(policy, Breaker) else None

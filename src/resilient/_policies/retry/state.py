@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from resilient._core.chaining import add_note, context_of, link, set_context
 from resilient._core.matching import each
 from resilient._core.retry import StopReason, max_retry_after
-from resilient._policies.deadline.block import PARTLY_SPENT, Deadline
-from resilient._policies.deadline.here import left_here, wait_here
+from resilient._policies.deadline.block import PARTLY_SPENT, Deadline, deadline_here
+from resilient._policies.deadline.here import check_deadline, left_here, wait_here
 from resilient._policies.retry.deciding import DecidingRetry, real_error
 from resilient._policies.retry.strategies import TenacityView
 from resilient._runtime import clock, loops
@@ -71,8 +71,10 @@ class RetryState:
     def go(self, error: Exception | None, result: Any) -> Any:
         """Go on from the outcome of an attempt."""
         try:
-            while self._policy._retryable(error, result, self._view):
+            while True:
                 try:
+                    if not self._policy._retryable(error, result, self._view):
+                        break
                     reason = self.step(error, result)
                     if reason is None and self.waited:
                         self._policy._sleep(self.waited, error)
@@ -83,6 +85,7 @@ class RetryState:
                     self._policy._discard(error, result)
                     raise
                 self._policy._discard(error, result)
+                self._check_after_discard(error)
                 self.count()
                 error, result = self.attempt_once()
             return self.end(error, result)
@@ -92,8 +95,10 @@ class RetryState:
     async def go_async(self, error: Exception | None, result: Any) -> Any:
         """Go on from the outcome of an attempt."""
         try:
-            while await self._policy._retryable_async(error, result, self._view):
+            while True:
                 try:
+                    if not await self._policy._retryable_async(error, result, self._view):
+                        break
                     reason = self.step(error, result)
                     if reason is None and (self.waited or not self.attempt % YIELD_EVERY):
                         await wait_here(
@@ -106,6 +111,7 @@ class RetryState:
                     await self._policy._discard_async(error, result)
                     raise
                 await self._policy._discard_async(error, result)
+                self._check_after_discard(error)
                 self.count()
                 error, result = await self.attempt_once_async()
             return self.end(error, result)
@@ -161,6 +167,12 @@ class RetryState:
         next(self._policy._retries.increment)
         if self._view is not None:
             self._view.attempt = self.attempt
+
+    def _check_after_discard(self, error: Exception | None) -> None:
+        """Begin no attempt if ``discard`` took what was left of the deadline."""
+        if error is None and deadline_here() is not None and left_here() <= 0:
+            self._policy._gave_up("deadline", self.attempt, None)
+            check_deadline(self._policy.name, clock.now())
 
     def left(self) -> float:
         """Seconds that the deadline here, and `within`, leave."""

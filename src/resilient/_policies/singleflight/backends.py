@@ -161,7 +161,7 @@ class Waiting:
 class AsyncExecution(SharedExecution, abc.ABC):
     """A run in a task of its own."""
 
-    __slots__ = ("_args", "_end", "_fn", "_kwargs", "name")
+    __slots__ = ("_args", "_end", "_fn", "_kwargs", "detached", "name")
 
     def __init__(  # noqa: PLR0917  # made in one place
         self,
@@ -177,6 +177,7 @@ class AsyncExecution(SharedExecution, abc.ABC):
         self.name = name
         self._fn, self._args, self._kwargs = fn, args, kwargs
         self._end = end
+        self.detached = False  # it outlives the runs that it was begun in: see `_detached`
 
     def context(self) -> Context:
         """A copy of the present one. Without its deadline, and with this run among those that are
@@ -185,7 +186,7 @@ class AsyncExecution(SharedExecution, abc.ABC):
         context = copy_context()
         if deadline_here() is not None:
             context.run(set_deadline_here, None)
-        context.run(running.set, (*running.get(), self))
+        context.run(running.set, (self,) if self.detached else (*running.get(), self))
         return context
 
     async def drive(self, *, primed: bool) -> None:

@@ -214,6 +214,7 @@ class SingleFlight(PolicyBase):
         if first := run is None:
             next(self._runs.increment)
             run = new_run(key, read, self.name, fn, args, kwargs, table.end)
+            run.detached = goes_on
             try:
                 table.begin(run)
                 table.join(run, until)
@@ -368,7 +369,8 @@ class SingleFlight(PolicyBase):
                 self._tell_joined(key)
             next(self._calls.increment)
             self._wait(run, signal, None, clock.now() + (0.0 if on_loop() else seconds))
-            return (run.outcome(),) if run.done and not run.interrupted else None
+            ended = run.done and (run is mine or not run.interrupted)
+            return (run.outcome(),) if ended else None
         except BaseException as error:
             if mine.led:  # whoever waits tries anew
                 mine.error, mine.done = error, True

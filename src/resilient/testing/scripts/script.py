@@ -45,6 +45,10 @@ class Fail:
         check_seconds("after", self.after)
         if not (isinstance(self.error, type) and issubclass(self.error, Exception)):
             refuse_type("error", self.error, "a type of exception, such as ConnectionError")
+        try:
+            self.error("a text")
+        except Exception:  # noqa: BLE001  # whatever it needs, it is not that
+            refuse_type("error", self.error, "a type of exception that is made of one text")
 
     def __repr__(self) -> str:
         if self.error is ConnectionError:
@@ -122,6 +126,8 @@ class Outage:
     def __post_init__(self) -> None:
         check_seconds("at", self.at)
         check_seconds("lasts", self.lasts, above=0)
+        if not isinstance(self.outcome, Outcome):
+            refuse_type("outcome", self.outcome, "Answer(...), Fail(...) or Hang()")
 
     def __repr__(self) -> str:
         outcome = () if self.outcome == Fail() else (repr(self.outcome),)

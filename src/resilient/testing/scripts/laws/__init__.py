@@ -88,6 +88,8 @@ def own_errors(passage: Passage) -> None:
         error = visit.error
         if not isinstance(error, Exception) or passage.policy.kind == "fallback":
             continue
+        if not visit.runs and callable(getattr(passage.policy, "_cost", None)):
+            continue  # what the `cost` function raised, or that it said more than the burst
         if isinstance(error, Rejected | DeadlineExceeded) and error.policy == passage.policy.name:
             continue
         if all(error is not run.error for run in runs) and not isinstance(error, DeadlineExceeded):

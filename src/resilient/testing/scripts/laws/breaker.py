@@ -84,7 +84,7 @@ class _Breaker:
     def _end(self, left: Entry, run: Attempt, moves: list[BreakerState]) -> None:
         held, counted = self._held[run], self._counted(left.stats, run)
         verdict = self._verdict(left.visit, run, counted)
-        if counted is not verdict and not held.lost:
+        if counted is not verdict and held.recorded and not held.lost:
             law = "B9" if run.cut else "B2"
             what = f"counted a run as {counted.value}, and it is {verdict.value}: {run!r}"
             raise broken(self._passage, law, what)
@@ -104,9 +104,8 @@ class _Breaker:
         if run.cut:
             return self._of_cut(visit, run, counted)
         if run.error is None:
-            unwanted = self._settings.on_result
-            bad = unwanted is not None and unwanted(run.result)
-            return Verdict.FAILURE if bad else Verdict.SUCCESS
+            verdict: Verdict = self._settings.verdict(run.result)
+            return verdict
         return verdict_of(self._settings.judge, run.error)
 
     def _of_cut(self, visit: Visit | None, run: Attempt, counted: Verdict) -> Verdict:

@@ -27,6 +27,8 @@ def by_key(passage: Passage, items: Iterable[Any], key: Callable[[Any], Any]) ->
     apart: dict[Any, list[Any]] = {}
     for item in items:
         apart.setdefault(key(item), []).append(item)
+    if len(apart) > passage.policy._states._keys._max_keys:
+        return []  # some were evicted, and began anew: when is not seen
     return list(apart.values())
 
 

@@ -142,7 +142,8 @@ def throttles(passage: Passage) -> None:
                     f"turned a call away at {at:g} s, and none had passed for a second",
                 )
             if not any(
-                run.error is not None and at - policy._config.window - CLOSE <= run.ended <= at
+                (run.error is not None or policy._on_result is not None)
+                and at - policy._config.window - CLOSE <= run.ended <= at
                 for run in runs
                 if run.ended is not None
             ):
