@@ -501,7 +501,7 @@ def test_healthy_keys_make_room_before_those_that_have_something_to_remember(kin
         remember(policy, "remembers", time)
         policy.of("healthy").admit().close()
         if policy.kind == "rate_limit":
-            time.advance(0.001)  # its bucket is full again; that of the other is not
+            time.advance(0.002)  # its bucket is full again; that of the other is not
         policy.of("new").admit().close()
         assert policy.keys() == ["remembers", "new"]
 

@@ -597,6 +597,10 @@ class ByHand:
         assert event.wait(PATIENCE)
 
 
+TICK = 2.0**-9
+"""Seconds: a whole number of nanoseconds, and exact in the float of any instant."""
+
+
 @pytest.mark.rule("L5", "L6", "F4")
 def test_who_waits_passes_in_the_order_of_arrival_across_tasks_loops_and_threads() -> None:
     order: list[int] = []
@@ -633,12 +637,12 @@ def test_who_waits_passes_in_the_order_of_arrival_across_tasks_loops_and_threads
         until(lambda: arrived(6))
         for count in range(1, 7):
             assert len(order) == count - 1
-            time.advance(0.001)
+            time.advance(TICK)
             until(lambda count=count: len(order) == count)  # type: ignore[misc]  # no loop variable
 
     time = ByHand()
     with clock.install(time):
-        policy = rate_limit(1, per=0.001, burst=1, max_wait=math.inf)
+        policy = rate_limit(1, per=TICK, burst=1, max_wait=math.inf)
         policy.take()
         outcomes = in_threads(
             lambda: asyncio.run(tasks(0, 3)),
