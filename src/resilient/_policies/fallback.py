@@ -284,11 +284,12 @@ def fallback(
             f"handler must be a function of the error, not {handler!r}: "
             f'write fallback(default=..., name="{handler}")'
         )
-    asked: dict[Source, Any] = {"handler": handler, "default": default, "instead": instead}
-    given = {source: what for source, what in asked.items() if what is not MISSING}
+    sources: tuple[Source, ...] = ("handler", "default", "instead")
+    asked = zip(sources, (handler, default, instead), strict=True)
+    given: list[tuple[Source, Any]] = [one for one in asked if one[1] is not MISSING]
     if len(given) != 1:
         raise TypeError("fallback() takes exactly one of handler, default and instead")
-    ((source, what),) = given.items()
+    source, what = given[0]
     if source != "default":
         _check_function(source, what)
     return Fallback(

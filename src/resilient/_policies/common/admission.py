@@ -58,6 +58,7 @@ class State(Protocol):
     def totals(self) -> Totals: ...
     def forked(self) -> State:
         """The state for the child of a fork, where the calls in flight and the queue are not."""
+        ...
 
     def mend(self, now: float) -> None:
         """Go on after a step that was cut short at any of its calls."""
