@@ -44,13 +44,13 @@ REASONS: dict[tuple[str, str], str] = {
     **dict.fromkeys(((rule, "uvloop") for rule in NO_LOOP), LOOPED),
     ("T2", "uvloop"): "uvloop has real time only",
     ("T5", "uvloop"): "uvloop has real time only",
-    **dict.fromkeys(
-        (("L9", "*"), ("L10", "*"), ("P1", "*")), "held by `_core`, which knows no world"
-    ),
+    **dict.fromkeys((("L9", "*"), ("L10", "*")), "held by `_core`, which knows no world"),
     **dict.fromkeys(
         (("B14", "uvloop"), ("B15", "uvloop"), ("C9", "uvloop"), ("F16", "uvloop")), LOOPED
     ),
     ("B14", "threads"): UNCANCELLED,
+    ("P1", "uvloop"): LOOPED,
+    ("P1", "threads"): "its test has threads of its own; see the last column",
     ("T4", "*"): "its tests are runs of pytest with the plugins of others, on their loops",
 }
 

@@ -1,4 +1,7 @@
-"""Adaptive limit: a bound on concurrency that finds itself."""
+"""Adaptive limit: a bound on concurrency that finds itself.
+
+It is long by its docstrings: what is measured is in `_core.adaptive_limit`.
+"""
 
 from __future__ import annotations
 
