@@ -332,7 +332,7 @@ def test_a_machine_names_the_rule_that_a_breaker_breaks() -> None:
             return breaker(consecutive_failures=2, cooldown=5)
 
     machine = Payments()
-    machine.calls_fail(2)
+    machine.whole_calls(["raises", "raises"])
     machine.breaker._states.only.reset(0.0, 0.0, BreakerState.CLOSED)
     with pytest.raises(LawBroken, match=r"^B12: stats\(\)"):
         machine.what_is_seen_is_what_was()

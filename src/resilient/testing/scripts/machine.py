@@ -123,20 +123,19 @@ class BreakerMachine(RuleBasedStateMachine):
         self._end(one, asyncio.CancelledError())
 
     @ADMITS
-    @rule(many=st.integers(1, 4))
-    def calls_succeed(self, many: int) -> None:
+    @rule(
+        ends=st.lists(
+            st.sampled_from(["returns", "raises", "is cancelled", "is ignored"]),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    def whole_calls(self, ends: list[str]) -> None:
         """Whole calls, one after the other."""
-        for _ in range(many):
+        errors = {"raises": self.failure, "is cancelled": asyncio.CancelledError()}
+        for how in ends:
             if one := self._begin():
-                self._end(one, None)
-
-    @ADMITS
-    @rule(many=st.integers(1, 4))
-    def calls_fail(self, many: int) -> None:
-        """Whole calls, one after the other."""
-        for _ in range(many):
-            if one := self._begin():
-                self._end(one, self.failure)
+                self._end(one, errors.get(how), ignored=how == "is ignored")
 
     @ADMITS
     @rule(fails=st.booleans())
@@ -228,13 +227,18 @@ class BreakerMachine(RuleBasedStateMachine):
         self._model.arrives(clock.now(), self._moves)
         return call, self._model.admitted()
 
-    def _end(self, one: Open, error: BaseException | None) -> None:
+    def _end(self, one: Open, error: BaseException | None, *, ignored: bool = False) -> None:
         call, held = one
         self._moves.clear()
+        if ignored:
+            call.ignore()
         call.close(error)
-        verdict = (
-            Verdict.SUCCESS if error is None else verdict_of(self.breaker._settings.judge, error)
-        )
+        if ignored:
+            verdict = Verdict.IGNORED
+        elif error is None:
+            verdict = Verdict.SUCCESS
+        else:
+            verdict = verdict_of(self.breaker._settings.judge, error)
         trip = trip_of(self.breaker._settings, verdict, error)
         self._model.ended(held, verdict, clock.now(), self._moves, trip=trip)
 
