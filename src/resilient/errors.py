@@ -13,7 +13,7 @@
 The fields are the arguments, the sentence is made when somebody looks: so an
 error is cheap to raise and survives ``copy`` and ``pickle`` as it is. Most of what a rejection
 costs is its error, which is why those of `Rejected` are read off ``args``, and a policy makes
-one by `quick` from all four.
+one by `new_error` from all four.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 new_error: Final = Exception.__new__
-"""``quick(CircuitOpen, policy, retry_after, reason, why)``: without the call of ``__init__``."""
+"""``new_error(CircuitOpen, policy, retry_after, reason, why)``, without the ``__init__``."""
 
 
 def _seconds(value: float) -> str:

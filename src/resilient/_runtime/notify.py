@@ -177,6 +177,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_in_child)
 
 
+class FaultLog:
+    """Says in the log that a function of the user's raised: once for each function."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        self._said: list[object] = []  # no set: a callable need not be hashable
+
+    def __call__(self, function: object, fault: Exception, what: str = "predicate") -> None:
+        if not any(one is function for one in self._said):
+            self._said.append(function)
+            log_predicate_error(function, fault, what)
+
+
 def log_predicate_error(predicate: object, fault: Exception, what: str = "predicate") -> None:
     """Say in the log that a predicate of a policy, or a strategy, raised."""
     _log().error(

@@ -9,7 +9,7 @@ from typing import Any
 from resilient._core.checks import Seconds, check_seconds
 from resilient._core.functions import at_once
 from resilient._core.matching import Judge, Verdict, each
-from resilient._runtime.notify import log_predicate_error
+from resilient._runtime.notify import FaultLog
 
 Trip = Callable[[Any], Seconds | bool | None]
 
@@ -17,10 +17,10 @@ Trip = Callable[[Any], Seconds | bool | None]
 class Tripping:
     """A function of the user's that is asked of the errors of a breaker's failures."""
 
-    __slots__ = ("_ask", "_logged")
+    __slots__ = ("_ask", "_complain")
 
     def __init__(self, ask: Trip) -> None:
-        self._ask, self._logged = ask, False
+        self._ask, self._complain = ask, FaultLog()
 
     def rest(self, error: Exception, judge: Judge) -> float | None:
         """For how many seconds *error* opens the breaker: 0 for its cooldown, ``None`` if it does
@@ -44,7 +44,5 @@ class Tripping:
                 said = said.total_seconds()
             return check_seconds("trip's answer", said, above=0) if not said <= 0 else None
         except Exception as fault:  # noqa: BLE001  # any fault of it changes nothing
-            if not self._logged:
-                self._logged = True
-                log_predicate_error(self._ask, fault, "trip")
+            self._complain(self._ask, fault, "trip")
             return None

@@ -47,7 +47,7 @@ class CacheStore:
         self.core = CacheCore(settings.config)
         self.counters = {total: Counter() for total in TOTALS}
         self.generation = 0  # how often it was reset
-        self._complained: list[object] = []  # functions whose errors were logged
+        self._complain = notify.FaultLog()
 
     def begin(self, key: Hashable) -> Fetching:
         """Begin a run; its result may be kept unless *key* is dropped meanwhile."""
@@ -154,8 +154,3 @@ class CacheStore:
         except Exception as fault:  # noqa: BLE001  # the same
             self._complain(asked, fault, "ttl function")
             return 0.0
-
-    def _complain(self, function: object, fault: Exception, what: str = "predicate") -> None:
-        if not any(one is function for one in self._complained):
-            self._complained.append(function)
-            notify.log_predicate_error(function, fault, what)

@@ -66,7 +66,7 @@ class DecidingRetry(PolicyBase):
         self._settings, self._judge, self._wait = settings, settings.judge, settings.wait
         self._budget, self._max_attempts = settings.budget, settings.attempts
         self._calls, self._retries, self._recovered = Counter(), Counter(), Counter()
-        self._complained, self._warned = set[str](), False
+        self._complain, self._warned = notify.FaultLog(), False
         self._gave_up_by: dict[Reason, int] = dict.fromkeys(REASONS, 0)
 
     def _begin(self, began: float, budget: RetryBudget | None) -> None:
@@ -209,9 +209,7 @@ class DecidingRetry(PolicyBase):
         """Say once in the log that a strategy, or ``discard``, raised: false, since that asks for
         no other attempt.
         """
-        if what not in self._complained:
-            self._complained.add(what)
-            notify.log_predicate_error(function, fault, what)
+        self._complain(function, fault, what)
         return False
 
     def _gave_up(self, why: StopReason, attempts: int, error: BaseException | None) -> None:
