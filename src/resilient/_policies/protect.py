@@ -215,16 +215,17 @@ def protect(
             key=key,
             budget=RetryBudget(ratio=RATIO),
         ),
-        _breaker(name, on, on_result, key) if breaker is DEFAULT else breaker,
+        breaker_of_protect(name, on, on_result, key) if breaker is DEFAULT else breaker,
         _limit(name, key, each) if limit is DEFAULT else limit,
         hedge,
         make_timeout(each, name=name),
     )
 
 
-def _breaker(
+def breaker_of_protect(
     name: str | None, on: ErrorSpec, on_result: Callable[[Any], object] | None, key: Key | None
 ) -> Breaker:
+    """The breaker that `protect` makes."""
     made = make_breaker(
         name,
         consecutive_failures=CONSECUTIVE,

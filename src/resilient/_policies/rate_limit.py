@@ -333,6 +333,9 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
         return limited
 
+    def _weight(self) -> Callable[..., int]:
+        return self._weigh() or super()._weight()
+
     def _weigh(self) -> Callable[..., int] | None:
         """What says how much a call costs; ``None`` if all cost the same."""
         if not callable(self._cost):

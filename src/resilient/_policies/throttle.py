@@ -163,12 +163,14 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
 
         return throttled
 
+    def _is_unwanted(self, result: object) -> bool:
+        unwanted = self._on_result
+        return unwanted is not None and self._judge.result(unwanted, result) is Verdict.FAILURE
+
     def _finish_result(self, ticket: Ticket, result: object) -> None:
         try:
-            unwanted = self._on_result
-            ticket.verdict = (
-                Verdict.SUCCESS if unwanted is None else self._judge.result(unwanted, result)
-            )
+            unwanted = self._is_unwanted(result)
+            ticket.verdict = Verdict.FAILURE if unwanted else Verdict.SUCCESS
         finally:
             self._end(ticket)
 

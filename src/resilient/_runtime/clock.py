@@ -78,6 +78,8 @@ class _Late:
 _clock: Clock = MonotonicClock()
 _installed: Clock = _clock
 now: Callable[[], float] = time.monotonic
+wall: Callable[[], float] = time.time
+"""Seconds since the epoch, for the dates that others send: no limit or wait is measured by it."""
 
 
 def sleep(seconds: float, event: Event | None = None) -> None:

@@ -109,6 +109,9 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         finally:
             self._settle(permit, verdict, lasted)
 
+    def _is_unwanted(self, result: object) -> bool:
+        return self._settings.verdict(result) is Verdict.FAILURE
+
     def _raised(self, permit: Permit, error: BaseException, began: float) -> None:
         """End a call that raised; *began* matters where slow calls are watched for."""
         if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import abc
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import suppress
 from itertools import islice
 from operator import methodcaller
@@ -297,6 +297,20 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
     async def _block_of_async(self, key: Hashable) -> Call:
         """Open an ``async with`` block of *key*, as a decorated async call begins."""
         return self._admit_of(key)
+
+    def _opener(self, fn: AnyFunction) -> Callable[..., Call]:
+        """How to open a call as the wrapper of *fn*, which is sync, does: by its arguments."""
+        find = self._states.finder(fn)
+        return lambda *args: self._block_of(None if find is None else find(*args))
+
+    def _opener_async(self, fn: AnyFunction) -> Callable[..., Awaitable[Call]]:
+        """`_opener` for an async function."""
+        find = self._states.finder(fn)
+        return lambda *args: self._block_of_async(None if find is None else find(*args))
+
+    def _is_unwanted(self, result: object) -> bool:  # noqa: ARG002  # for those with an ``on_result``
+        """Whether *result* is as bad as an error that ``on`` names."""
+        return False
 
     def _open_block(self) -> Call:
         self._states.refuse_keyed(self, BLOCK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections import deque
-from collections.abc import Hashable, Sized
+from collections.abc import Awaitable, Callable, Hashable, Sized
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from resilient._core.counter import Counter
@@ -15,6 +15,7 @@ from resilient._policies.common.waiting import Sleeper, ThreadSleeper, async_sle
 from resilient._policies.deadline.block import Deadline, deadline_here
 from resilient._policies.deadline.here import check_deadline, wait_here
 from resilient._runtime import clock
+from resilient._runtime.decorate import AnyFunction
 from resilient._runtime.keying import Key
 from resilient.errors import Rejected
 
@@ -178,6 +179,34 @@ class QueueingPolicy(AdmissionPolicy[Q]):
     def _reject(self, state: Q, reason: str, now: float) -> Rejected:
         next(state.rejected.increment)
         return self._rejection(state, reason, now, None, self._explain(state))
+
+    def _rank(self) -> Callable[..., float]:
+        """How to read the priority off a call's arguments."""
+        return lambda *_args, **_kwargs: self._usual_priority
+
+    def _weight(self) -> Callable[..., int]:
+        """How to read the cost off a call's arguments."""
+        return lambda *_args, **_kwargs: self._usual_cost
+
+    def _opener(self, fn: AnyFunction) -> Callable[..., Call]:
+        find, rank, weight = self._states.finder(fn), self._rank(), self._weight()
+
+        def open_call(*args: Any) -> Call:
+            key = None if find is None else find(*args)
+            ticket = self._acquire_sync(key, rank(*args), weight(*args))
+            return Call(self, ticket, clock.now())
+
+        return open_call
+
+    def _opener_async(self, fn: AnyFunction) -> Callable[..., Awaitable[Call]]:
+        find, rank, weight = self._states.finder(fn), self._rank(), self._weight()
+
+        async def open_call(*args: Any) -> Call:
+            key = None if find is None else find(*args)
+            ticket = await self._acquire(key, rank(*args), weight(*args))
+            return Call(self, ticket, clock.now())
+
+        return open_call
 
     def _block_of(self, key: Hashable) -> Call:
         ticket = self._acquire_sync(key, self._usual_priority, self._usual_cost)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from resilient._core.chaining import context_of, set_context
 from resilient._core.hedge import Race
-from resilient._core.matching import Judge, each
+from resilient._core.matching import Judge, Verdict, each
+from resilient._policies.common.repeats import Repeats
 from resilient._runtime import clock, loops
 from resilient._runtime.background import pause
 from resilient._runtime.decorate import AnyFunction
@@ -38,16 +39,17 @@ class HedgedCall:
     _news: Event
     _group: TaskGroup
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # made in one place
         self,
         policy: Hedging,
         max_hedges: int,
         fn: AnyFunction,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        repeats: Repeats | None = None,
     ) -> None:
         self._policy, self._fn, self._args, self._kwargs = policy, fn, args, kwargs
-        self._race = Race(max_hedges)
+        self._repeats, self._race = repeats, Race(max_hedges)
         self._stopped = self._launching = False
         self._tasks: set[asyncio.Task[Any]] = set()  # of attempts, on asyncio
         self._began = clock.now()
@@ -180,7 +182,7 @@ class HedgedCall:
         try:
             result = await self._fn(*self._args, **self._kwargs)
         except Exception as error:  # noqa: BLE001  # judged; the caller gets it
-            self._race.raised(number, error, self._policy._judge.error(error))
+            self._race.raised(number, error, self._verdict(error))
         else:
             kept = False
             try:
@@ -188,6 +190,13 @@ class HedgedCall:
             finally:  # also if the predicate exits
                 if not kept:
                     self._policy._drop(result)
+
+    def _verdict(self, error: Exception) -> Verdict:
+        """Whether another attempt may replace one that raised *error*."""
+        verdict = self._policy._judge.error(error)
+        if self._repeats is None or verdict is not Verdict.FAILURE:
+            return verdict
+        return verdict if self._repeats.may_repeat(error) else Verdict.IGNORED
 
     def _kept(self, number: int, result: Any) -> bool:
         race = self._race

@@ -11,13 +11,13 @@ from resilient._core.functions import at_once
 from resilient._core.hedge import HedgeDelay, Share
 from resilient._core.matching import Judge, Verdict
 from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.repeats import Repeats
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline, left_here
 from resilient._policies.hedge.race import HedgedCall
 from resilient._policies.retry.budget import RetryBudget
 from resilient._runtime import clock, notify
 from resilient._runtime.decorate import AnyFunction
-from resilient._runtime.notify import log_predicate_error
 from resilient._typing import DEFAULT, Default
 
 
@@ -59,7 +59,7 @@ class Hedge(PolicyBase):
         self._judge, self._on_result = judge, on_result
         self._budget = RetryBudget(0.05, 0.2) if budget is DEFAULT else budget
         self._discard = discard
-        self._complained = False
+        self._complain = notify.FaultLog()
         self._share = Share() if budget is DEFAULT else None
         self._calls, self._hedges, self._won, self._no_budget = (
             Counter(),
@@ -94,6 +94,10 @@ class Hedge(PolicyBase):
         )
 
     def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
+        return self._repeating_async(fn)
+
+    def _repeating_async(self, fn: AnyFunction, repeats: Repeats | None = None) -> AnyFunction:
+        """`_wrap_async`; *repeats* may know better what to repeat."""
 
         async def hedged(*args: Any, **kwargs: Any) -> Any:
             now = clock.now()
@@ -102,7 +106,7 @@ class Hedge(PolicyBase):
             next(self._calls.increment)
             if self._budget is not None:
                 self._budget.deposit()
-            return await HedgedCall(self, self._max, fn, args, kwargs).run()
+            return await HedgedCall(self, self._max, fn, args, kwargs, repeats).run()
 
         return hedged
 
@@ -158,6 +162,4 @@ class Hedge(PolicyBase):
         try:
             at_once(self._discard(result))
         except Exception as fault:  # noqa: BLE001  # it is no matter of the call
-            if not self._complained:
-                self._complained = True
-                log_predicate_error(self._discard, fault)
+            self._complain(self._discard, fault)

@@ -10,6 +10,7 @@ from resilient._core.functions import is_coroutine_function
 from resilient._core.retry import REASONS, Reason
 from resilient._core.snapshot import ReadOnlyDict
 from resilient._policies.common.keyed import KeyedState
+from resilient._policies.common.repeats import Repeats
 from resilient._policies.retry import fast_path
 from resilient._policies.retry.attempts import Attempt, Attempts
 from resilient._policies.retry.budget import RetryBudget
@@ -114,28 +115,32 @@ class Retry(DecidingRetry):
                 f"discard {discard!r} is an async def, which {fn!r}, a sync function, can't await: "
                 "write a plain function"
             )
-        if self._is_plain():
-            return fast_path.wrap_sync(self, fn)
+        return fast_path.wrap_sync(self, fn) if self._is_plain() else self._repeating(fn)
+
+    def _repeating(self, fn: AnyFunction, repeats: Repeats | None = None) -> AnyFunction:
+        """`_wrap_sync` for whatever it is set to; *repeats* may know better what to repeat."""
         budget_of = self._budget_of(fn)
 
         def retrying(*args: Any, **kwargs: Any) -> Any:
             began, budget = clock.now(), budget_of(*args, **kwargs)
             self._begin(began, budget)
-            state = RetryState(self, fn, args, kwargs, began, budget)
+            state = RetryState(self, fn, args, kwargs, began, budget, repeats=repeats)
             with Within(self, state):
                 return state.go(*state.attempt_once())
 
         return retrying
 
     def _wrap_async(self, fn: AnyFunction) -> AnyFunction:
-        if self._is_plain():
-            return fast_path.wrap_async(self, fn)
+        return fast_path.wrap_async(self, fn) if self._is_plain() else self._repeating_async(fn)
+
+    def _repeating_async(self, fn: AnyFunction, repeats: Repeats | None = None) -> AnyFunction:
+        """`_repeating` for an async function."""
         budget_of = self._budget_of(fn)
 
         async def retrying(*args: Any, **kwargs: Any) -> Any:
             began, budget = clock.now(), budget_of(*args, **kwargs)
             self._begin(began, budget)
-            state = RetryState(self, fn, args, kwargs, began, budget)
+            state = RetryState(self, fn, args, kwargs, began, budget, repeats=repeats)
             with Within(self, state):
                 return await state.go_async(*await state.attempt_once_async())
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from resilient._core.chaining import add_note, context_of, link, set_context
 from resilient._core.matching import each
 from resilient._core.retry import StopReason, max_retry_after
+from resilient._policies.common.repeats import Repeats
 from resilient._policies.deadline.block import PARTLY_SPENT, Deadline, deadline_here
 from resilient._policies.deadline.here import check_deadline, left_here, wait_here
 from resilient._policies.retry.deciding import DecidingRetry, real_error
@@ -58,8 +59,9 @@ class RetryState:
         began: float,
         budget: RetryBudget | None,
         attempt: int = 1,
+        repeats: Repeats | None = None,
     ) -> None:
-        self._policy, self._budget = policy, budget
+        self._policy, self._budget, self._repeats = policy, budget, repeats
         self._fn, self._args, self._kwargs = fn, args, kwargs
         self._began, self.attempt = began, attempt
         self._view: TenacityView | None = None
@@ -75,7 +77,11 @@ class RetryState:
                 try:
                     if not self._policy._retryable(error, result, self._view):
                         break
+                    if self._repeats is not None and not self._repeats.may_repeat(error):
+                        break
                     reason = self.step(error, result)
+                    if reason is None and self._repeats is not None:
+                        self._repeats.drop(error, result)
                     if reason is None and self.waited:
                         self._policy._sleep(self.waited, error)
                         reason = "deadline" if self.left() <= 0 else None
@@ -99,7 +105,11 @@ class RetryState:
                 try:
                     if not await self._policy._retryable_async(error, result, self._view):
                         break
+                    if self._repeats is not None and not self._repeats.may_repeat(error):
+                        break
                     reason = self.step(error, result)
+                    if reason is None and self._repeats is not None:
+                        await self._repeats.drop_async(error, result)
                     if reason is None and (self.waited or not self.attempt % YIELD_EVERY):
                         await wait_here(
                             self._policy.name, self.last_error, loops.sleep, self.waited
