@@ -16,8 +16,8 @@ CORE = [path for path in MODULES if path.parent == ROOT / "_core"]
 
 PURE = {
     "__future__", "array", "bisect", "collections", "collections.abc", "contextlib", "dataclasses",
-    "datetime", "enum", "fractions", "functools", "hashlib", "heapq", "inspect", "itertools",
-    "math", "operator", "struct", "sys", "types", "typing",
+    "datetime", "email.utils", "enum", "fractions", "functools", "hashlib", "heapq", "inspect",
+    "itertools", "math", "operator", "re", "struct", "sys", "types", "typing",
 }  # fmt: skip
 """What the rules may use of the standard library: nothing waits, locks, or reads time."""
 
