@@ -49,6 +49,8 @@ REASONS: dict[tuple[str, str], str] = {
         (("B14", "uvloop"), ("B15", "uvloop"), ("C9", "uvloop"), ("F16", "uvloop")), LOOPED
     ),
     ("B14", "threads"): UNCANCELLED,
+    **dict.fromkeys(((f"W{number}", "uvloop") for number in range(1, 16)), LOOPED),
+    ("W14", "threads"): UNCANCELLED,
     ("P1", "uvloop"): LOOPED,
     ("P1", "threads"): "its test has threads of its own; see the last column",
     ("T4", "*"): "its tests are runs of pytest with the plugins of others, on their loops",

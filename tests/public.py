@@ -14,10 +14,15 @@ from typing import Any
 from resilient.events import Event
 
 MODULES = (
-    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.invalidation",
+    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.http",
+    "resilient.integrations.httpx", "resilient.integrations.httpx2",
+    "resilient.integrations.invalidation",
     "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
 EFFECTIVE = {
+    ("ResilientTransport", "policy"): "retry, breaker and bulkhead of its own",
+    ("ResilientTransport", "failures"): "FAILURES",
+    ("ResilientTransport", "idempotent"): "IDEMPOTENT",
     ("retry", "attempts"): "3, or None where stop is given",
     ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
     ("hedge", "budget"): "RetryBudget(ratio=0.05, per_second=0.2) of its own",
@@ -53,6 +58,7 @@ MEMBERS = {
     "Retry": f"{POLICY} __iter__ __aiter__",
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",
+    "ResilientTransport": "policy",
     "Subscription": "__enter__ close",
     "Throttle": KEYED,
     "Timeout": POLICY,
@@ -90,8 +96,14 @@ def _lines(path: str, name: str, value: object) -> Iterator[str]:
             + _signature(name, value, show=_constructed_by_users(value))
         )
         yield from (f"{path}.{line}" for line in _members(value))
+    elif isinstance(value, (frozenset, tuple)):
+        yield f"{path}: {type(value).__name__} of {', '.join(sorted(map(_shown, value)))}"
     else:
         yield f"{path}{_signature(name, value)}"
+
+
+def _shown(one: object) -> str:
+    return one.__name__ if isinstance(one, type) else repr(one)
 
 
 def _constructed_by_users(kind: type) -> bool:
@@ -100,6 +112,7 @@ def _constructed_by_users(kind: type) -> bool:
     return dataclasses.is_dataclass(kind) or kind.__name__ in {
         "RetryBudget",
         "BloomFilter",
+        "ResilientTransport",
     }
 
 

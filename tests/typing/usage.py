@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Generic, Never, TypeVar, assert_type
 
+import httpx
+import httpx2
 import tenacity
 
 from resilient import (
@@ -80,6 +82,9 @@ from resilient.events import (
     Subscription,
     subscribe,
 )
+from resilient.integrations.http import options
+from resilient.integrations.httpx import ResilientTransport as HttpxTransport
+from resilient.integrations.httpx2 import TRANSIENT, ResilientTransport, Wire, origin
 from resilient.testing import VirtualTime, fresh, record, virtual_time
 
 T = TypeVar("T")
@@ -660,3 +665,19 @@ with virtual_time(seed=1, fresh=True) as time, fresh():
     assert_type(time, VirtualTime)
     assert_type(time.run(add_async, 1, b=2), int)
     assert_type(time.now(), float)
+
+# Integrations.
+
+
+async def ask_a_shop() -> None:
+    guarded = protect(on=TRANSIENT, timeout=1, key=origin)
+    transport = ResilientTransport(policy=guarded, wire=Wire(unit="ms"))
+    assert_type(transport.policy, Policy | None)
+    async with httpx2.AsyncClient(transport=transport) as client:
+        with options(idempotent=True):
+            assert_type(await client.get("http://shop.test"), httpx2.Response)
+
+
+def ask_a_shop_now() -> None:
+    with httpx.Client(transport=HttpxTransport(policy=None, failures={503})) as client:
+        assert_type(client.get("http://shop.test"), httpx.Response)

@@ -1,0 +1,180 @@
+"""A client's way from a request to its answer, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from resilient._core.chaining import add_note
+from resilient._core.http import LEAST
+from resilient._policies.common.policy import Policy
+from resilient._policies.deadline.block import deadline_here
+from resilient._policies.deadline.here import left_here
+from resilient._runtime import clock
+from resilient.errors import DeadlineExceeded, Rejected
+from resilient.integrations._client.exchange import LEEWAY, Exchange, current
+from resilient.integrations._client.families import of_both
+from resilient.integrations._client.library import Library, Outgoing
+from resilient.integrations._client.settings import Settings
+from resilient.integrations._client.stack import Async, Sync, members, stack_async, stack_sync
+from resilient.integrations.http import KEEP, BadStatus, said
+
+T = TypeVar("T")
+Transmit = Callable[[Any, Outgoing], Any]
+TransmitAsync = Callable[[Any, Outgoing], Awaitable[Any]]
+MOST: Final = 64
+"""Policies whose stacks are kept: `options` may name more of them than there should be."""
+
+
+class Client:
+    """What stands behind one transport, middleware, adapter or interceptor.
+
+    *transmit* and *transmit_async* make one attempt: the caller's request, with what it carries.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        settings: Settings,
+        transmit: Transmit,
+        transmit_async: TransmitAsync,
+    ) -> None:
+        list(members(settings.policy))  # refuses what can't stand around a request
+        self._library, self._settings = library, settings
+        self._transmit, self._transmit_async = transmit, transmit_async
+        self._sync: dict[Policy, Sync] = {}
+        self._async: dict[Policy, Async] = {}
+
+    @property
+    def policy(self) -> Policy | None:
+        """What is around each request."""
+        return self._settings.policy
+
+    # Twins.
+
+    def send(self, request: Any) -> Any:
+        """The answer to *request*, unread."""
+        exchange = self._begin(request)
+        token, answer = current.set(exchange), None
+        try:
+            try:
+                return (answer := self._checked(exchange, self._stack()(request)))
+            except BadStatus as error:
+                answer = error.response
+                return self._own(exchange, error)
+            except (Rejected, DeadlineExceeded) as error:
+                refused = error
+            raise self._of_both(refused)
+        finally:
+            refused = None  # type: ignore[assignment]  # or it would keep itself alive
+            current.reset(token)
+            for other in exchange.others(answer):
+                self._library.close(other)
+
+    async def send_async(self, request: Any) -> Any:
+        """The answer to *request*, unread."""
+        exchange = self._begin(request)
+        token, answer = current.set(exchange), None
+        try:
+            try:
+                return (answer := self._checked(exchange, await self._stack_async()(request)))
+            except BadStatus as error:
+                answer = error.response
+                return self._own(exchange, error)
+            except (Rejected, DeadlineExceeded) as error:
+                refused = error
+            raise self._of_both(refused)
+        finally:
+            refused = None  # type: ignore[assignment]  # or it would keep itself alive
+            current.reset(token)
+            if others := list(exchange.others(answer)):
+                await self._close(others)
+
+    def _attempt(self, request: Any) -> Any:
+        exchange = current.get()
+        outgoing = exchange.begin_attempt(0.0)
+        try:
+            answer = self._transmit(request, outgoing)
+        except self._library.timed_out as error:
+            if (limit := deadline_here()) is not None and left_here() <= 0:
+                text = str(limit._exceeded(self._settings.name, started=True))
+                add_note(error, text, text)
+            raise
+        return exchange.answered(answer)
+
+    async def _attempt_async(self, request: Any) -> Any:
+        exchange = current.get()
+        outgoing = exchange.begin_attempt(LEEWAY)
+        return exchange.answered(await self._transmit_async(request, outgoing))
+
+    # What both ask.
+
+    def _begin(self, request: Any) -> Exchange:
+        """Begin an exchange, before any policy is asked, if there is time for it (W11)."""
+        if (limit := deadline_here()) is not None and left_here() < LEAST:
+            raise self._of_both(limit._exceeded(self._settings.name, started=False))
+        return Exchange(self._library, self._settings, request)
+
+    def _policy(self) -> Policy | None:
+        """The policy of this call: the client's, or what `options` says."""
+        chosen = said.get().policy
+        return self._settings.policy if chosen is KEEP else chosen
+
+    def _stack(self) -> Sync:
+        return _find(self._sync, self._policy(), partial(stack_sync, send=self._attempt))
+
+    def _stack_async(self) -> Async:
+        return _find(self._async, self._policy(), partial(stack_async, send=self._attempt_async))
+
+    def _checked(self, exchange: Exchange, answer: Any) -> Any:
+        """*answer*, if the caller can have it."""
+        if not isinstance(answer, self._library.answer):
+            raise TypeError(
+                f"a fallback in policy must give a {self._library.answer.__module__}."
+                f"{self._library.answer.__qualname__}, not {answer!r}"
+            )
+        if exchange.is_dropped(answer):
+            raise self._over_while_waiting(exchange)
+        return answer
+
+    def _own(self, exchange: Exchange, error: BadStatus) -> Any:
+        """The answer that *error* stands for, which the caller gets as without us (W3)."""
+        if exchange.is_dropped(error.response):
+            raise self._over_while_waiting(exchange) from error
+        if exchange.attempt_of(error.response) is None:
+            raise error
+        return error.response
+
+    def _over_while_waiting(self, exchange: Exchange) -> Exception:
+        """The limit came while a retry waited, and the answer before it is closed."""
+        name, limit = self._settings.name, deadline_here()
+        if limit is not None:
+            return self._of_both(limit._exceeded(name, started=False))
+        elapsed = clock.now() - exchange.began  # it was ``within`` of the retry
+        return self._of_both(DeadlineExceeded(name, elapsed, elapsed, started=False))
+
+    def _of_both(self, error: Rejected | DeadlineExceeded) -> Exception:
+        """*error* as the library's own as well (W13)."""
+        mine = self._library.rejected if isinstance(error, Rejected) else self._library.timed_out
+        return of_both(error, mine)
+
+    async def _close(self, answers: list[Any]) -> None:
+        """Close them, even if the caller is cancelled."""
+        from anyio import CancelScope  # noqa: PLC0415  # most calls have one answer
+
+        with CancelScope(shield=True):
+            for answer in answers:
+                await self._library.close_async(answer)
+
+
+def _find(stacks: dict[Policy, T], policy: Policy | None, make: Callable[[Policy | None], T]) -> T:
+    """The stack of *policy*, made the first time."""
+    if policy is None:
+        return make(None)
+    stack = stacks.get(policy)
+    if stack is None:
+        if len(stacks) >= MOST:
+            stacks.clear()
+        stack = stacks[policy] = make(policy)
+    return stack

@@ -1,0 +1,138 @@
+"""The policies of a client around its attempts: each as it wraps a function, but that breakers and
+limits stay open with the answer, and that retries and hedges ask the exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from resilient._policies.cache import Cache
+from resilient._policies.common.admission import AdmissionPolicy
+from resilient._policies.common.policy import Policy
+from resilient._policies.fallback import Fallback
+from resilient._policies.hedge import Hedge
+from resilient._policies.pipeline import Pipeline
+from resilient._policies.retry import Retry
+from resilient._policies.singleflight import SingleFlight
+from resilient._policies.timeout import Timeout
+from resilient.integrations._client.exchange import current
+
+Sync = Callable[[Any], Any]
+Async = Callable[[Any], Awaitable[Any]]
+Member = AdmissionPolicy[Any] | Retry | Hedge | Fallback[Any] | Timeout
+
+
+def members(policy: Policy | None) -> Iterator[Member]:
+    """The policies of *policy*, outermost first.
+
+    Raises:
+        TypeError: one can't stand around a request.
+    """
+    if policy is None:
+        return
+    if isinstance(policy, Pipeline):
+        for inner in policy.policies:
+            yield from members(inner)  # type: ignore[arg-type]  # what a pipeline takes is a Policy
+    elif isinstance(policy, AdmissionPolicy | Retry | Hedge | Fallback | Timeout):
+        yield policy
+    else:
+        why = ": its answer is used once" if isinstance(policy, Cache | SingleFlight) else ""
+        raise TypeError(f"policy must not have {policy!r} in it{why}")
+
+
+def stack_sync(policy: Policy | None, send: Sync) -> Sync:
+    """*send* under *policy*."""
+    for member in reversed(list(members(policy))):
+        if isinstance(member, AdmissionPolicy):
+            send = _hold_sync(member, send)
+        elif isinstance(member, Retry):
+            send = member._repeating(send, REPEATS)
+        else:  # of these a hedge says that it needs an async client
+            send = member._wrap_sync(send)
+    return send
+
+
+def stack_async(policy: Policy | None, send: Async) -> Async:
+    """*send* under *policy*."""
+    for member in reversed(list(members(policy))):
+        if isinstance(member, AdmissionPolicy):
+            send = _hold_async(member, send)
+        elif isinstance(member, Retry):
+            send = member._repeating_async(send, REPEATS)
+        elif isinstance(member, Hedge):
+            send = _hedge(member, send)
+        else:
+            send = member._wrap_async(send)
+    return send
+
+
+# Breakers and limits: open until the body of the answer ends (W10).
+
+
+def _hold_sync(policy: AdmissionPolicy[Any], send: Sync) -> Sync:
+    open_call = policy._opener(send)
+
+    def holding(request: Any) -> Any:
+        exchange, call = current.get(), open_call(request)
+        try:
+            answer = send(request)
+        except BaseException as error:
+            exchange.end(call, error)
+            raise
+        if policy._is_unwanted(answer):
+            call.fail()
+        exchange.keep(call, answer)
+        return answer
+
+    return holding
+
+
+def _hold_async(policy: AdmissionPolicy[Any], send: Async) -> Async:
+    open_call = policy._opener_async(send)
+
+    async def holding(request: Any) -> Any:
+        exchange, call = current.get(), await open_call(request)
+        try:
+            answer = await send(request)
+        except BaseException as error:
+            exchange.end(call, error)
+            raise
+        if policy._is_unwanted(answer):
+            call.fail()
+        exchange.keep(call, answer)
+        return answer
+
+    return holding
+
+
+# Retries and hedges: of what may be repeated, and no answer is left open behind them.
+
+
+class _Repeats:
+    """What a retry or hedge asks of the exchange that it is in."""
+
+    def may_repeat(self, error: BaseException | None) -> bool:
+        return current.get().may_repeat(error)
+
+    def drop(self, error: BaseException | None, result: Any) -> None:
+        exchange = current.get()
+        if (answer := exchange.drop(error, result)) is not None:
+            exchange.library.close(answer)
+
+    async def drop_async(self, error: BaseException | None, result: Any) -> None:
+        exchange = current.get()
+        if (answer := exchange.drop(error, result)) is not None:
+            await exchange.library.close_async(answer)
+
+
+REPEATS = _Repeats()
+
+
+def _hedge(policy: Hedge, send: Async) -> Async:
+    hedged = policy._repeating_async(send, REPEATS)
+
+    async def hedging(request: Any) -> Any:
+        return await (hedged if current.get().may_hedge() else send)(request)
+
+    return hedging
