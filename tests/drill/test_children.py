@@ -8,7 +8,7 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-import httpx
+import httpx2
 import pytest
 
 from resilient.drill import proxy, service, traffic
@@ -89,8 +89,8 @@ def play(life: Life, story: Callable[[Line], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-async def get(port: int, call: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as http:
+async def get(port: int, call: str) -> httpx2.Response:
+    async with httpx2.AsyncClient(trust_env=False) as http:
         return await http.get(f"http://127.0.0.1:{port}{PATH}", headers={CALL_HEADER: call})
 
 
@@ -160,7 +160,7 @@ def test_the_proxy_opens_a_gate_changes_its_weather_and_counts() -> None:
             assert isinstance(counts, Counts)
             assert sum(counts.accepted.values()) == 1
             await told(line, Change(Weather.REFUSING))
-            with pytest.raises(httpx.TransportError):
+            with pytest.raises(httpx2.TransportError):
                 await get(opened.port, "1.1")
             final = await told(line, Count())
             assert final is not None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-import httpx
+import httpx2
 import pytest
 
 from resilient import CircuitOpen, DeadlineExceeded
@@ -92,7 +92,7 @@ def test_a_503_is_tried_again(virtual_time: VirtualTime) -> None:
 
 
 def test_its_breaker_opens_and_the_rest_is_not_sent(virtual_time: VirtualTime) -> None:
-    client = resilient(service(httpx.ConnectError("refused")))
+    client = resilient(service(httpx2.ConnectError("refused")))
     assert client.state == "closed"
     found = [call(virtual_time, client) for _ in range(8)]
     assert client.state == "open"
@@ -103,7 +103,7 @@ def test_its_breaker_opens_and_the_rest_is_not_sent(virtual_time: VirtualTime) -
 
 
 def test_without_its_breaker_it_has_no_state_and_goes_on_sending(virtual_time: VirtualTime) -> None:
-    client = resilient(service(httpx.ConnectError("refused")), "breaker")
+    client = resilient(service(httpx2.ConnectError("refused")), "breaker")
     found = [call(virtual_time, client) for _ in range(8)]
     assert client.state is None
     assert all(trip.sent for trip, _, _ in found)
@@ -117,14 +117,14 @@ def test_without_its_retry_a_503_is_the_answer(virtual_time: VirtualTime) -> Non
 
 
 def test_asking_names_the_call_and_reads_a_5xx_as_an_error() -> None:
-    seen: list[httpx.Request] = []
+    seen: list[httpx2.Request] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         seen.append(request)
-        return httpx.Response(503 if len(seen) > 1 else 200)
+        return httpx2.Response(503 if len(seen) > 1 else 200)
 
     async def story() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
             ask = clients.asking(http, "http://127.0.0.1:9/x", {"host": "there"}, "there")
             trip = Trip(7)
             await ask(trip)
@@ -143,7 +143,7 @@ def test_asking_names_the_call_and_reads_a_5xx_as_an_error() -> None:
         (CircuitOpen("drill"), 0, Outcome.REJECTED),
         (CircuitOpen("drill"), 1, Outcome.FAILED),
         (DeadlineExceeded("drill", 0.5, 0.5, False), 0, Outcome.FAILED),
-        (httpx.ReadTimeout(""), 1, Outcome.FAILED),
+        (httpx2.ReadTimeout(""), 1, Outcome.FAILED),
         (TimeoutError(), 1, Outcome.FAILED),
         (ServiceUnavailable(), 1, Outcome.FAILED),
         (RuntimeError(), 1, Outcome.STRANGE),
@@ -173,7 +173,7 @@ def run_one(time: VirtualTime, ask: Ask) -> Journal:
     ("answer", "outcome", "error"),
     [
         (0.02, Outcome.ANSWERED, None),
-        (httpx.ReadError(""), Outcome.FAILED, "ReadError"),
+        (httpx2.ReadError(""), Outcome.FAILED, "ReadError"),
         (KeyError("x"), Outcome.STRANGE, "KeyError"),
         (99.0, Outcome.LOST, None),
     ],

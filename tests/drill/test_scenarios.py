@@ -97,7 +97,7 @@ def test_the_settings_of_each_client_are_printed() -> None:
     out = drilled("partition").out
     assert "breaker(cooldown=backoff(0.133, factor=1.5, max=0.4, jitter=0.2))" in out
     assert "asyncio.timeout(1)" in out
-    assert "httpx.AsyncClient(" in out
+    assert "httpx2.AsyncClient(" in out
 
 
 @EVERY

@@ -4,7 +4,7 @@ The drill starts a real HTTP service behind a TCP fault proxy, sends it traffic
 that does not wait for answers, breaks it on schedule and gives a verdict. Three
 clients do the same work at the same time, each on a service and a proxy of its own:
 
-* **bare**: httpx as it comes,
+* **bare**: httpx2 as it comes,
 * **usual**: tenacity around an ``asyncio.timeout``,
 * **resilient**: a ``deadline`` around a pipeline of retry, breaker and timeout.
 

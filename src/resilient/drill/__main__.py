@@ -13,7 +13,7 @@ from resilient.drill.plan import Plan
 
 CANNOT: Final = 2
 INTERRUPTED: Final = 130
-NEEDED: Final = ("httpx", "rich", "starlette", "uvicorn")
+NEEDED: Final = ("httpx2", "rich", "starlette", "uvicorn")
 USAGE: Final = """\
 usage: resilient drill [SCENARIO] [options]
 

@@ -1,9 +1,9 @@
 """The three clients. They ask for the same thing, and differ in what guards the asking.
 
-All use httpx with its default timeouts, and read a 5xx answer as an error,
-`ServiceUnavailable`. Two things differ from httpx's defaults:
+All use httpx2 with its default timeouts, and read a 5xx answer as an error,
+`ServiceUnavailable`. Two things differ from httpx2's defaults:
 
-* They may open any number of connections. httpx's pool sorts its queue anew at each event,
+* They may open any number of connections. httpx2's pool sorts its queue anew at each event,
   for each request that waits and each connection: with the default of 100, an outage of some
   seconds keeps a processor busy for a minute, and nothing but that would be measured.
 * Under TLS they keep no connection alive, so that the proxy can count requests.
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
+import httpx2
 import tenacity
 
 from resilient import Backoff, Breaker, Policy, backoff, breaker, deadline, pipeline, retry, timeout
@@ -29,7 +29,7 @@ class ServiceUnavailable(Exception):  # noqa: N818  # named for what happened
     """The service answered, and said that it can't."""
 
 
-TRANSIENT: Final = (httpx.TransportError, TimeoutError, ServiceUnavailable)
+TRANSIENT: Final = (httpx2.TransportError, TimeoutError, ServiceUnavailable)
 """What is worth another try: the drill's request is a GET, which does no harm twice."""
 
 
@@ -58,13 +58,13 @@ class Client:
         return None if self.breaker is None else self.breaker.state.value
 
 
-def make_http(*, keep_alive: bool) -> httpx.AsyncClient:
-    """Make the httpx client that all three use."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20 if keep_alive else 0)
-    return httpx.AsyncClient(limits=limits, trust_env=False, verify=httpx.create_ssl_context())
+def make_http(*, keep_alive: bool) -> httpx2.AsyncClient:
+    """Make the httpx2 client that all three use."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20 if keep_alive else 0)
+    return httpx2.AsyncClient(limits=limits, trust_env=False, verify=httpx2.create_ssl_context())
 
 
-def asking(http: httpx.AsyncClient, url: str, headers: dict[str, str], sni: str | None) -> Ask:
+def asking(http: httpx2.AsyncClient, url: str, headers: dict[str, str], sni: str | None) -> Ask:
     """The work itself: one request and its answer."""
     extensions = {} if sni is None else {"sni_hostname": sni}
 
@@ -85,7 +85,7 @@ def bare(ask: Ask) -> Client:
     return Client(
         ask,
         [
-            "httpx.AsyncClient(limits=Limits(max_connections=None)), as the others use it;",
+            "httpx2.AsyncClient(limits=Limits(max_connections=None)), as the others use it;",
             "    its default timeout: 5 s for each wait",
         ],
     )
@@ -109,7 +109,7 @@ def usual(ask: Ask, limit: float) -> Client:
         [
             "tenacity.retry(stop=stop_after_attempt(3),",
             "    wait=wait_random_exponential(multiplier=0.1, max=1.0),",
-            "    retry=retry_if_exception_type((httpx.TransportError, TimeoutError, 503)))",
+            "    retry=retry_if_exception_type((httpx2.TransportError, TimeoutError, 503)))",
             f"    and inside it asyncio.timeout({limit:g})",
         ],
     )
@@ -147,7 +147,7 @@ def _settings(tuning: Tuning) -> dict[str, str]:
     cooldown, longest = f"{tuning.cooldown:.3g}", f"{tuning.longest_cooldown:.3g}"
     return {
         "deadline": f"deadline({tuning.deadline:g}) around a pipeline of",
-        "retry": f"    retry(on=(httpx.TransportError, TimeoutError, 503), "
+        "retry": f"    retry(on=(httpx2.TransportError, TimeoutError, 503), "
         f"attempts={tuning.attempts}, wait=backoff({tuning.wait:g}))",
         "breaker": "    breaker(cooldown="
         f"backoff({cooldown}, factor=1.5, max={longest}, jitter=0.2))",

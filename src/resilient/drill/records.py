@@ -19,7 +19,7 @@ class Outcome(enum.StrEnum):
     REJECTED = "rejected"
     """Turned away before anything was sent."""
     FAILED = "failed"
-    """A named error: of httpx, of this library, a timeout or a 5xx answer."""
+    """A named error: of httpx2, of this library, a timeout or a 5xx answer."""
     STRANGE = "strange"
     """Any other error: a defect of the client, or of what guards it."""
     LOST = "lost"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import httpx
+import httpx2
 
 from resilient.drill.crew import DrillError
 
@@ -14,11 +14,11 @@ LEAST_BAD: Final = 400
 
 async def check(url: str) -> None:
     """`DrillError` unless the service gives a good answer now."""
-    context = httpx.create_ssl_context()  # which honours SSL_CERT_FILE, as trust_env would
+    context = httpx2.create_ssl_context()  # which honours SSL_CERT_FILE, as trust_env would
     try:
-        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=PATIENCE) as http:
+        async with httpx2.AsyncClient(verify=context, trust_env=False, timeout=PATIENCE) as http:
             response = await http.get(url)
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise DrillError(
             f"no answer from {url} ({type(error).__name__}: {error}); "
             "start the service, or correct --target"

@@ -11,7 +11,7 @@ import gc
 from dataclasses import dataclass, field
 from typing import Final
 
-import httpx
+import httpx2
 
 from resilient import Rejected, ResilienceError
 from resilient.drill import child, clients, heartbeat
@@ -23,7 +23,7 @@ from resilient.events import StateChanged, subscribe
 
 REPORT_EVERY: Final = 0.2
 WARM_UP: Final = 3
-NAMED: Final = (ResilienceError, httpx.HTTPError, TimeoutError, ServiceUnavailable)
+NAMED: Final = (ResilienceError, httpx2.HTTPError, TimeoutError, ServiceUnavailable)
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ async def live(parent: child.Parent) -> None:
         try:
             metrics = None if order.metrics is None else serve_metrics(order.metrics)
             await warm_up(ask)
-        except (OSError, httpx.HTTPError, ServiceUnavailable) as error:
+        except (OSError, httpx2.HTTPError, ServiceUnavailable) as error:
             parent.say(Failed(f"{error}"))
             return
         client = make_client(order, ask)
