@@ -94,6 +94,7 @@ SEMAPHORE, LOCKED = "asyncio.Semaphore", "cachetools with a lock"
 FREE, PERMITTED, HIT = "bulkhead free", "rate limit, permitted", "cache hit"
 FIVE = "fallback + retry + breaker + bulkhead + timeout"
 METRICS = f"{FIVE}, with Prometheus metrics"
+REQUEST, AS_MUCH = "httpx2 request", "clientwright"
 FILLED = "memory of one breaker, window filled"
 
 TARGETS = [
@@ -124,6 +125,8 @@ TARGETS = [
     Target("cache hit, async", "x async-lru", 1.0, over(HIT, "async", "async-lru")),
     Target("five policies stacked, async", PEER, 0.45, over(FIVE, "async", None)),
     Target("the stack with Prometheus", "x without", 1.1, over(METRICS, "async", "without")),
+    Target("a request of httpx2, async", "x bare", 1.3, over(REQUEST, "async", FLOOR)),
+    Target("a request of httpx2, async", "x clientwright", 1.0, over(REQUEST, "async", AS_MUCH)),
     Target(FILLED, "bytes", 1500, memory(FILLED)),
     Target("memory of a key of 100,000", "bytes", 1000, memory("memory of a key of 100,000")),
     Target("a call with 100,000 keys, async", "x unkeyed", 1.5, over(KEYS, "async", "unkeyed")),

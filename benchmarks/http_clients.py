@@ -1,0 +1,85 @@
+"""One request of an HTTP client, over a transport that answers at once.
+
+So the rows show what a library adds to a request, and no network. The floor of each case is the
+client as it comes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from benchmarks.timing import FLOOR, OURS, Call, Case, Entry, World
+
+BARE = f"{OURS}, policy=None"
+
+
+def asking(client: Any) -> Call:
+    """One GET of *client*; a coroutine function if it is async."""
+
+    def ask() -> Any:
+        return client.get("http://shop.test/price")
+
+    return ask
+
+
+def transport_of(library: str) -> Any:
+    lib = importlib.import_module(library)
+    return lib.MockTransport(lambda _request: lib.Response(200, content=b"19.9"))
+
+
+def client_of(library: str, world: World, transport: Any) -> Any:
+    lib = importlib.import_module(library)
+    kind = lib.AsyncClient if world == "async" else lib.Client
+    return kind(transport=transport, trust_env=False)
+
+
+def bare(library: str, world: World) -> Call:
+    return asking(client_of(library, world, transport_of(library)))
+
+
+def ours(library: str, world: World, **settings: Any) -> Call:
+    module = importlib.import_module(f"resilient.integrations.{library}")
+    transport = module.ResilientTransport(transport_of(library), **settings)
+    return asking(client_of(library, world, transport))
+
+
+def httpx_retries(library: str, world: World) -> Call:
+    from httpx_retries import RetryTransport
+
+    return asking(client_of(library, world, RetryTransport(transport=transport_of(library))))
+
+
+def interlock(library: str, world: World) -> Call:
+    module = importlib.import_module(f"interlock.integrations.{library}")
+    kind = (
+        module.AsyncCircuitBreakerTransport if world == "async" else module.CircuitBreakerTransport
+    )
+    return asking(client_of(library, world, kind(transport_of(library))))
+
+
+def clientwright(library: str, world: World) -> Call:
+    """It makes the client itself, with a transport of its own around the one that sends."""
+    from clientwright import ClientConfig, build, build_sync
+
+    make = build if world == "async" else build_sync
+    client = make(library, ClientConfig(service_name="shop", base_url="http://shop.test"))
+    client._transport._inner = transport_of(library)
+    return asking(client)
+
+
+def case(library: str, world: World) -> Case:
+    entries = [
+        Entry(FLOOR, lambda: bare(library, world), by_hand=True),
+        Entry(OURS, lambda: ours(library, world)),
+        Entry(BARE, lambda: ours(library, world, policy=None), "no policy", by_hand=True),
+        Entry("clientwright", lambda: clientwright(library, world), "no limit, no budget"),
+        Entry("interlock-cb", lambda: interlock(library, world), "a breaker alone"),
+    ]
+    if library == "httpx":
+        retries = Entry("httpx-retries", lambda: httpx_retries(library, world), "retries alone")
+        entries.append(retries)
+    return Case("http_clients", f"{library} request", world, tuple(entries), loops=("asyncio",))
+
+
+CASES = [case(library, world) for library in ("httpx2", "httpx") for world in ("async", "sync")]
