@@ -23,6 +23,7 @@ ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"
 """Modules imported above are not rewritten, and filterwarnings would make that an error."""
 HEDGED = "a plain thread has nothing beside it (H5)"
 LOOPED = "does not depend on the loop; uvloop, in real time, plays the tests marked loop"
+ASGI = "an ASGI application is async"
 NO_LOOP = [
     "F1", "F6", "F13", "F14", "E1", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B10", "B11",
     "B12", "B13", "R1", "R3", "R4", "R5", "R6", "R7", "R8", "R12", "R13", "L8", "C1", "C2", "C5",
@@ -50,6 +51,11 @@ REASONS: dict[tuple[str, str], str] = {
     ),
     ("B14", "threads"): UNCANCELLED,
     **dict.fromkeys(((f"W{number}", "uvloop") for number in range(1, 16)), LOOPED),
+    **dict.fromkeys(((f"W{number}", "uvloop") for number in range(20, 30)), LOOPED),
+    **dict.fromkeys(((f"W{number}", "threads") for number in range(20, 30)), ASGI),
+    ("W31", "*"): "its tests run on a server, with the loop that it has",
+    ("W50", "*"): ONCE,
+    ("W51", "*"): "its tests run on a server, with the loop that it has",
     ("W14", "threads"): UNCANCELLED,
     ("P1", "uvloop"): LOOPED,
     ("P1", "threads"): "its test has threads of its own; see the last column",

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
-OURS = ("prometheus", "httpx", "httpx2", "drill")  # what users install; test tools may be new
+OURS = (
+    "prometheus",
+    "httpx",
+    "httpx2",
+    "litestar",
+    "drill",
+)
+"""What users install; test tools may be new."""
 
 
 def bounds() -> Iterator[str]:

@@ -14,9 +14,9 @@ from typing import Any
 from resilient.events import Event
 
 MODULES = (
-    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.http",
-    "resilient.integrations.httpx", "resilient.integrations.httpx2",
-    "resilient.integrations.invalidation",
+    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.asgi",
+    "resilient.integrations.http", "resilient.integrations.httpx", "resilient.integrations.httpx2",
+    "resilient.integrations.invalidation", "resilient.integrations.litestar",
     "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
 EFFECTIVE = {
@@ -58,6 +58,7 @@ MEMBERS = {
     "Retry": f"{POLICY} __iter__ __aiter__",
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",
+    "ResilientMiddleware": "__call__ stats",
     "ResilientTransport": "policy",
     "Subscription": "__enter__ close",
     "Throttle": KEYED,
@@ -96,6 +97,8 @@ def _lines(path: str, name: str, value: object) -> Iterator[str]:
             + _signature(name, value, show=_constructed_by_users(value))
         )
         yield from (f"{path}.{line}" for line in _members(value))
+    elif isinstance(value, dict):
+        yield f"{path}: {type(value).__name__}"
     elif isinstance(value, (frozenset, tuple)):
         yield f"{path}: {type(value).__name__} of {', '.join(sorted(map(_shown, value)))}"
     else:
@@ -112,6 +115,8 @@ def _constructed_by_users(kind: type) -> bool:
     return dataclasses.is_dataclass(kind) or kind.__name__ in {
         "RetryBudget",
         "BloomFilter",
+        "HealthApp",
+        "ResilientMiddleware",
         "ResilientTransport",
     }
 

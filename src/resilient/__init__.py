@@ -37,6 +37,7 @@ if _t.TYPE_CHECKING:
     from resilient._policies.bulkhead import Bulkhead, BulkheadStats, bulkhead
     from resilient._policies.cache import Cache, CacheStats, cache
     from resilient._policies.fallback import Fallback, FallbackStats, fallback
+    from resilient._policies.health import health
     from resilient._policies.hedge import Hedge, HedgeStats, hedge
     from resilient._policies.lint import Finding, lint
     from resilient._policies.protect import Protection, protect
@@ -95,6 +96,7 @@ __all__ = [
     "errors",
     "events",
     "fallback",
+    "health",
     "hedge",
     "lint",
     "pipeline",
@@ -119,6 +121,7 @@ _LATE = {
         "_policies.bulkhead": "Bulkhead BulkheadStats bulkhead",
         "_policies.cache": "Cache CacheStats cache",
         "_policies.fallback": "Fallback FallbackStats fallback",
+        "_policies.health": "health",
         "_policies.hedge": "Hedge HedgeStats hedge",
         "_policies.lint": "Finding lint",
         "_policies.protect": "Protection protect",

@@ -34,7 +34,7 @@ from resilient import lint, policy_of
 from resilient._policies.common import policy
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
-from resilient.integrations import httpx2
+from resilient.integrations import asgi, httpx2
 from resilient.telemetry import prometheus
 from resilient.testing import fresh, virtual_time
 
@@ -213,6 +213,7 @@ EFFECTIVE = {
     ("ResilientTransport", "failures"): "`FAILURES`",
     ("ResilientTransport", "idempotent"): "`IDEMPOTENT`",
     ("ResilientTransport", "wire"): "`Wire()`",
+    ("ResilientMiddleware", "wire"): "`Wire()`",
 }
 """What stands behind the sentinels; a test holds it against the policies."""
 
@@ -229,7 +230,8 @@ TABLES = [
 def test_a_table_of_defaults_says_what_the_signature_says(
     page: str, function: str, rows: str
 ) -> None:
-    found: Any = httpx2 if function in httpx2.__all__ else resilient
+    homes = (home for home in (httpx2, asgi) if function in home.__all__)
+    found: Any = next(homes, resilient)
     for part in function.split("."):
         found = getattr(found, part)
     wanted = {

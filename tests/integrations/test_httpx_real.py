@@ -182,6 +182,10 @@ def test_a_stream_holds_its_place_until_it_has_ended(
     world.run(scenario)
 
 
+# Before 3.12 asyncio itself forgets the socket of a connection that is cancelled as it comes to be.
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.rule("W14", "F9")
 @pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
 def test_calls_cancelled_at_random_leave_nothing(

@@ -16,9 +16,9 @@ import datetime as dt
 import enum
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Unit = Literal["s", "ms"]
 
@@ -31,7 +31,24 @@ LONGEST: Final = 64
 LEAST: Final = 0.001
 """Seconds of a deadline with less of which nothing is sent: what goes on the wire is whole ms."""
 _DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+_WHOLE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
+TITLES: Final = {
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
 _PER: Final[dict[Unit, int]] = {"s": 1, "ms": 1000}
+
+
+class Limit(NamedTuple):
+    """What a caller says of its patience."""
+
+    seconds: float
+    ignored: int
+    """Headers that are malformed or repeated."""
 
 
 class Fault(enum.Enum):
@@ -91,6 +108,58 @@ def limit_text(seconds: float, unit: Unit) -> str:
     """
     whole = math.floor(seconds * 1000)
     return str(whole) if unit == "ms" else f"{whole // 1000}.{whole % 1000:03}"
+
+
+# What a caller tells a server.
+
+
+def limit_of(values: Mapping[str, Sequence[str]], unit: Unit, own: str | None) -> Limit:
+    """The smallest limit that the caller names, in seconds, and how many headers say nothing.
+
+    Args:
+        values: each value of a header, by its name in lower case.
+        unit: of the header *own*.
+        own: the name of our header, if any is read.
+    """
+    units: dict[str, Unit] = {"request-timeout": "s", "x-envoy-expected-rq-timeout-ms": "ms"}
+    if own is not None:
+        units[own.lower()] = unit
+    smallest, ignored = math.inf, 0
+    for name, kind in units.items():
+        if not (found := values.get(name)):
+            continue
+        told = found[0].strip(" \t") if len(found) == 1 else ""
+        if (_SECONDS if kind == "s" else _WHOLE).fullmatch(told):
+            smallest = min(smallest, float(told) / _PER[kind])
+        else:
+            ignored += 1
+    return Limit(smallest, ignored)
+
+
+def attempt_of(values: Sequence[str]) -> int:
+    """The number of the attempt, 1 where the caller does not say."""
+    found = _only(values) or ""
+    return max(1, int(found)) if _NUMBER.fullmatch(found) else 1
+
+
+def margin_of(limit: float, margin: float) -> float:
+    """Seconds before the caller's *limit* at which the answer must be on its way."""
+    return min(margin, limit / 10)
+
+
+# What a server answers.
+
+
+def whole_seconds(retry_after: float | None) -> int:
+    """``Retry-After`` for the caller: at least 1, also where nobody knows."""
+    if retry_after is None or not retry_after > 1:
+        return 1
+    return math.ceil(min(retry_after, 1e9))
+
+
+def problem(status: int) -> bytes:
+    """The body of an answer of ours: nothing of the inside (RFC 9457)."""
+    return f'{{"title":"{TITLES[status]}","status":{status}}}'.encode()
 
 
 def _only(values: Sequence[str]) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from resilient._core.checks import refuse, refuse_type
 from resilient._core.http import FAILURES, IDEMPOTENT, Unit
 from resilient._policies.common.policy import Policy
+from resilient._policies.common.served import served
 
 __all__ = [  # noqa: RUF022  # by their code points
     "BadStatus",
@@ -82,6 +83,36 @@ def _is_token(name: str) -> bool:
     return (
         name.isascii() and bool(name) and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """Totals of a server's middleware.
+
+    Of all ``requests``, ``in_flight`` are not over. ``not_started``: no time was left, and the
+    handler did not run. ``shed``: the server's own limit refused. ``rejected``: a policy in the
+    handler did. ``deadline_exceeded``: a limit ended the handler. ``disconnected``: the caller left
+    before its answer. ``ignored_headers``: limits that are malformed, or come from callers that are
+    not trusted.
+    """
+
+    name: str
+    requests: int
+    in_flight: int
+    not_started: int
+    shed: int
+    rejected: int
+    deadline_exceeded: int
+    disconnected: int
+    ignored_headers: int
+
+
+def current_attempt() -> int:
+    """Which attempt of its caller's the request is that is served here: 1, or what a caller whose
+    headers are trusted has said. 1 outside a request.
+    """
+    request = served.get()
+    return 1 if request is None else request.attempt
 
 
 class Keep(enum.Enum):

@@ -18,6 +18,7 @@ from resilient._core.functions import at_once
 from resilient._core.matching import Judge, Verdict, leaves
 from resilient._core.retry import REASONS, Reason, StopReason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
+from resilient._policies.common.served import served
 from resilient._policies.common.waiting import on_loop
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import check_deadline
@@ -215,6 +216,8 @@ class DecidingRetry(PolicyBase):
     def _gave_up(self, why: StopReason, attempts: int, error: BaseException | None) -> None:
         """Count, and tell, that no more is tried."""
         reason = COUNTED_AS[why]
+        if reason != "not_retryable" and (request := served.get()) is not None:
+            request.used_up = True
         with self._lock:
             self._gave_up_by[reason] += 1
         if notify.listening and reason != "not_retryable":

@@ -16,6 +16,7 @@ from resilient.errors import DeadlineExceeded, Rejected
 from resilient.integrations._client.exchange import LEEWAY, Exchange, current
 from resilient.integrations._client.families import of_both
 from resilient.integrations._client.library import Library, Outgoing
+from resilient.integrations._client.met import Met, answers
 from resilient.integrations._client.settings import Settings
 from resilient.integrations._client.stack import Async, Sync, members, stack_async, stack_sync
 from resilient.integrations.http import KEEP, BadStatus, said
@@ -144,6 +145,7 @@ class Client:
             raise self._over_while_waiting(exchange) from error
         if exchange.attempt_of(error.response) is None:
             raise error
+        answers[error.response] = Met(error.status, error.retry_after)
         return error.response
 
     def _over_while_waiting(self, exchange: Exchange) -> Exception:

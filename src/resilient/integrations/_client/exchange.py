@@ -13,6 +13,7 @@ from typing import Any
 
 from resilient._core.http import LEAST, Fault, forbids_retry, limit_text, repeatable, retry_after_of
 from resilient._policies.common.calls import Call
+from resilient._policies.common.served import served
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
 from resilient._policies.retry.deciding import is_final
@@ -109,6 +110,8 @@ class Exchange:
         )  # fmt: skip
         name = None if wire is None else wire.should_retry
         forbidden = name is not None and forbids_retry(values(answer, name))
+        if forbidden and (request := served.get()) is not None:
+            request.used_up = True
         return BadStatus(status, after, not forbidden, answer)
 
     # Whether there may be another one.

@@ -1,0 +1,1 @@
+"""The parts of the ASGI middleware: see `asgi` beside this folder."""

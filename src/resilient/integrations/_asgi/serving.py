@@ -1,0 +1,146 @@
+"""One HTTP request, from its headers to the end of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from anyio import CancelScope, create_task_group
+
+from resilient._policies.common.calls import Call
+from resilient._policies.common.served import Served
+from resilient._policies.deadline.block import Deadline
+from resilient.errors import DeadlineExceeded, Rejected
+from resilient.integrations._asgi.inbox import Inbox, Receive
+from resilient.integrations._asgi.reply import Reply
+from resilient.integrations._server.answers import Answer, answer_to, answer_to_shed
+from resilient.integrations._server.counts import Counts
+
+App = Callable[[Any, Receive, Any], Awaitable[None]]
+Opener = Callable[[Any], Awaitable[Call]]
+
+
+class Serving:
+    """The work on one request: the handler, under a limit, and in a place if there is a limit of
+    places, while somebody watches whether the caller is still there.
+    """
+
+    def __init__(  # noqa: PLR0917  # made in one place
+        self,
+        scope: Any,
+        counts: Counts,
+        request: Served,
+        limit: Deadline,
+        margin: float,
+        opener: Opener | None,
+    ) -> None:
+        self._scope, self._counts, self._request = scope, counts, request
+        self._limit, self._margin, self._opener = limit, margin, opener
+        self._call: Call | None = None
+        self._handler, self._watcher = CancelScope(), CancelScope()
+        self._started = self._departed = self._ended = False
+        self._shed: Rejected | None = None
+
+    async def run(self, app: App, inbox: Inbox | None, receive: Receive, reply: Reply) -> None:
+        """Let *app* answer; where it can't, answer for it (W23)."""
+        error: Exception | None = None
+        try:
+            if inbox is None:
+                error = await self._work(app, receive, reply)
+            else:
+                async with create_task_group() as group:
+                    group.start_soon(self._watch, inbox)
+                    error = await self._work(app, inbox.receive, reply)
+                    self._watcher.cancel()
+            if self._departed:
+                self._counts.add("disconnected")
+            if error is not None:
+                await self._conclude(error, reply)
+        finally:
+            error = None
+
+    def ending(self) -> None:
+        """The last part of the answer is being sent: servers call that a departure, too."""
+        self._ended = True
+        self._watcher.cancel()
+
+    def ended(self) -> None:
+        """It was sent: what follows is nobody's wait (W27)."""
+        with suppress(RuntimeError):  # it has passed at this very moment
+            self._limit.reschedule(None)
+        if self._call is not None:
+            self._call.close()
+
+    # The handler.
+
+    async def _work(self, app: App, receive: Receive, reply: Reply) -> Exception | None:
+        """Run the handler; what it raises is returned, since a group would wrap it."""
+        try:
+            async with self._limit:
+                with self._handler:
+                    await self._take_place()
+                    self._started = True
+                    await app(self._scope, receive, reply.send)
+        except Exception as error:  # noqa: BLE001  # concluded, or raised again
+            self._close_call(error)
+            return error
+        except BaseException as error:
+            self._close_call(error)
+            raise
+        self._close_call(None)
+        return None
+
+    async def _take_place(self) -> None:
+        if self._opener is None:
+            return
+        try:
+            self._call = await self._opener(self._scope)
+        except Rejected as error:
+            self._shed = error
+            raise
+
+    def _close_call(self, error: BaseException | None) -> None:
+        if self._call is not None:
+            self._call.close(error)
+
+    # The caller.
+
+    async def _watch(self, inbox: Inbox) -> None:
+        with self._watcher:
+            await inbox.watch(self._leave)
+
+    def _leave(self) -> None:
+        """The caller has left. If its limit is all but over, that is what it has met (W26)."""
+        if self._ended:  # perhaps it is only now that the watcher begins
+            return
+        self._departed = True
+        if self._limit.remaining() <= self._margin:
+            with suppress(RuntimeError):
+                self._limit.reschedule(0)
+        else:
+            self._handler.cancel()
+
+    # The end.
+
+    async def _conclude(self, error: Exception, reply: Reply) -> None:
+        """Answer for a handler that has raised *error*, or raise it."""
+        answer = answer_to(error) if self._shed is None else answer_to_shed(self._shed)
+        if answer is not None:
+            self._count(answer)
+        over = reply.ended and isinstance(error, DeadlineExceeded)
+        if over or reply.answered is not None or (self._departed and answer is not None):
+            return
+        if reply.begun or (answer is None and not self._request.used_up):
+            raise error
+        await reply.answer(answer or Answer(500))
+        if answer is None:
+            raise error
+
+    def _count(self, answer: Answer) -> None:
+        if self._shed is not None:
+            self._counts.add("shed")
+        elif answer.status == 504:  # noqa: PLR2004  # a limit that has passed
+            self._counts.add("deadline_exceeded" if self._started else "not_started")
+        else:
+            self._counts.add("rejected")

@@ -1,0 +1,25 @@
+"""What clients of ours were answered, for a server of ours that has to say so to its own caller."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+
+class Met(NamedTuple):
+    """An answer that is a failure."""
+
+    status: int
+    retry_after: float | None
+
+
+answers: WeakKeyDictionary[Any, Met] = WeakKeyDictionary()
+"""Each for as long as the caller keeps it: ``raise_for_status`` puts it into an error."""
+
+
+def met_by(error: BaseException) -> Met | None:
+    """What a client of ours met, if that is what *error*, the library's own, is about."""
+    try:
+        return answers.get(getattr(error, "response", None))
+    except TypeError:  # it is something else
+        return None
