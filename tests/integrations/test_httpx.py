@@ -301,6 +301,20 @@ def test_the_last_answer_is_the_callers_unread(world: World, make: Make) -> None
 
 
 @pytest.mark.rule("W3")
+def test_one_answer_may_come_again_and_again(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        same = lib.Response(503, text="busy")
+        transport = ours.ResilientTransport(lib.MockTransport(lambda _request: same))
+        answer = await Caller(world, lib, transport)()
+        assert (answer.status_code, answer.text) == (503, "busy")
+        assert transport.policy.policies[1].stats().failures == 3
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W3")
 def test_what_is_a_failure_can_be_said(world: World, make: Make) -> None:
     async def scenario(_: World) -> None:
         for failures in ({404}, lambda status: status == 404):

@@ -183,8 +183,12 @@ class Exchange:
         return answer
 
     def is_dropped(self, answer: Any) -> bool:
-        """Whether it is closed, since another attempt was to follow, for which no time was left."""
-        return any(one is answer for one in self._dropped)
+        """Whether it is closed, since another attempt was to follow, for which no time was left.
+
+        A transport that makes its answers may give the same one again: then it has come anew.
+        """
+        dropped = any(one is answer for one in self._dropped)
+        return dropped and self.attempt_of(answer) is None
 
     def others(self, answer: Any) -> Iterator[Any]:
         """Each open answer but *answer*, which the caller gets: close it."""
