@@ -1005,6 +1005,77 @@ def test_a_hedge_asks_what_may_be_repeated_and_leaves_no_answer_open(
     world.run(scenario)
 
 
+class Closing(Streamed):
+    """A body whose end is what *close* does."""
+
+    def __init__(self, close: Callable[[], Any]) -> None:
+        super().__init__(b"x")
+        self._close = close
+
+    def close(self) -> None:
+        super().close()
+        self._close()
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._close()
+
+
+@pytest.mark.rule("W9")
+def test_an_answer_that_breaks_as_it_is_closed_is_no_matter_of_the_call(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        def breaks() -> Any:
+            raise error_of(lib, "ReadError")
+
+        kind = type("Body", (Closing, lib.SyncByteStream, lib.AsyncByteStream), {})
+        policies = [retry(on=BadStatus, wait=0)]
+        if world.is_async:
+            policies.append(hedge(1, on=BadStatus, budget=None))  # type: ignore[arg-type]
+        for policy in policies:
+            script = [lib.Response(200), lib.Response(503, stream=kind(breaks))]
+            inner = lib.MockTransport(lambda _request, script=script: script.pop())
+            caller = Caller(world, lib, ours.ResilientTransport(inner, policy=policy))
+            assert (await caller()).status_code == 200
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W14")
+@pytest.mark.parametrize("world", ["asyncio"], indirect=True)
+def test_who_is_cancelled_while_a_loser_is_closed_leaves_no_answer_open(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        closing, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> None:
+            closing.set()
+            await go_on.wait()
+
+        kind = type("Body", (Closing, lib.AsyncByteStream), {})
+        bodies = [kind(slow) for _ in range(3)]
+        script = [lib.Response(200 if body is bodies[0] else 503, stream=body) for body in bodies]
+        places = bulkhead(9)
+        policy = pipeline(places, hedge(1, on=BadStatus, max=2, budget=None))
+        inner = lib.MockTransport(lambda _request: script.pop())
+        caller = Caller(world, lib, ours.ResilientTransport(inner, policy=policy))
+        task = asyncio.ensure_future(caller.open())
+        await closing.wait()
+        for _again in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [body.closed for body in bodies] == [1, 1, 1]
+        assert places.stats().in_flight == 0
+        assert len(asyncio.all_tasks()) == 1
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W1")
 @pytest.mark.parametrize("world", ["threads"], indirect=True)
 def test_a_hedge_needs_an_async_client(world: World, make: Make) -> None:

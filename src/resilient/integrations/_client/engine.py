@@ -70,7 +70,7 @@ class Client:
             refused = None  # type: ignore[assignment]  # or it would keep itself alive
             current.reset(token)
             for other in exchange.others(answer):
-                self._library.close(other)
+                exchange.close(other)
 
     async def send_async(self, request: Any) -> Any:
         """The answer to *request*, unread."""
@@ -89,7 +89,7 @@ class Client:
             refused = None  # type: ignore[assignment]  # or it would keep itself alive
             current.reset(token)
             if others := list(exchange.others(answer)):
-                await self._close(others)
+                await _close(exchange, others, answer)
 
     def _attempt(self, request: Any) -> Any:
         exchange = current.get()
@@ -159,13 +159,27 @@ class Client:
         mine = self._library.rejected if isinstance(error, Rejected) else self._library.timed_out
         return of_both(error, mine)
 
-    async def _close(self, answers: list[Any]) -> None:
-        """Close them, even if the caller is cancelled."""
-        from anyio import CancelScope  # noqa: PLC0415  # most calls have one answer
 
-        with CancelScope(shield=True):
-            for answer in answers:
-                await self._library.close_async(answer)
+async def _close(exchange: Exchange, others: list[Any], answer: Any) -> None:
+    """Close the *others*. If asyncio cancels the caller meanwhile, it does not get *answer*."""
+    from anyio import CancelScope  # noqa: PLC0415  # most calls have one answer
+
+    with CancelScope(shield=True):
+        try:
+            await _close_each(exchange, others)
+        except BaseException:
+            if answer is not None:
+                await exchange.close_async(answer)
+            raise
+
+
+async def _close_each(exchange: Exchange, answers: list[Any]) -> None:
+    """Close them, the rest also if one is interrupted."""
+    if answers:
+        try:
+            await exchange.close_async(answers.pop())
+        finally:
+            await _close_each(exchange, answers)
 
 
 def _find(stacks: dict[Policy, T], policy: Policy | None, make: Callable[[Policy | None], T]) -> T:

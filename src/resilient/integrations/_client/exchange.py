@@ -8,6 +8,7 @@ are still open, and the calls of breakers and limits that must stay open with th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -200,6 +201,18 @@ class Exchange:
             else:
                 Held(attempt.calls).end()
                 yield attempt.answer
+
+    # Twins. That an answer breaks as it is closed is no matter of the call: nobody wants it.
+
+    def close(self, answer: Any) -> None:
+        """Close an answer that the caller does not get."""
+        with suppress(Exception):
+            self.library.close(answer)
+
+    async def close_async(self, answer: Any) -> None:
+        """Close an answer that the caller does not get."""
+        with suppress(Exception):
+            await self.library.close_async(answer)
 
 
 current: ContextVar[Exchange] = ContextVar("resilient.http.exchange")

@@ -118,12 +118,12 @@ class _Repeats:
     def drop(self, error: BaseException | None, result: Any) -> None:
         exchange = current.get()
         if (answer := exchange.drop(error, result)) is not None:
-            exchange.library.close(answer)
+            exchange.close(answer)
 
     async def drop_async(self, error: BaseException | None, result: Any) -> None:
         exchange = current.get()
         if (answer := exchange.drop(error, result)) is not None:
-            await exchange.library.close_async(answer)
+            await exchange.close_async(answer)
 
 
 REPEATS = _Repeats()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from resilient._runtime import loops
@@ -62,7 +63,8 @@ async def sheltered(
                 continue
         came = not task.cancelled() and task.exception() is None and task.result() is not None
         if came and undo is not None:
-            await sheltered(undo, task.result())
+            with suppress(Exception):  # the caller is cancelled, whatever comes of it
+                await sheltered(undo, task.result())
         raise
 
 
