@@ -1005,6 +1005,46 @@ def test_a_hedge_asks_what_may_be_repeated_and_leaves_no_answer_open(
     world.run(scenario)
 
 
+@pytest.mark.rule("W9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_retry_around_a_hedge_waits_with_no_answer_open(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        closed: list[int] = []
+
+        def look(_request: Any) -> Any:
+            closed.extend(body.closed for body in service.bodies)
+            return (200, {}, b"c")
+
+        again, beside = retry(on=BadStatus, wait=1), hedge(5, on=BadStatus, budget=None)
+        script = [(503, {}, b"a"), (503, {}, b"b"), look]
+        caller, service, _ = make(*script, policy=pipeline(again, beside))
+        assert (await caller()).content == b"c"
+        assert closed == [1, 1]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_retry_in_a_hedge_leaves_other_attempts_their_answers(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        closed: list[int] = []
+
+        def look(_request: Any) -> Any:
+            closed.extend(body.closed for body in service.bodies)
+            return (503, {}, b"c")
+
+        again = retry(on=lambda error: error.status == 502, wait=1)
+        beside = hedge(9, on=BadStatus, budget=None)
+        script = [(503, {}, b"a"), (502, {}, b"b"), look]
+        caller, service, _ = make(*script, policy=pipeline(beside, again))
+        assert (await caller()).status_code == 503
+        assert closed == [0, 1]  # the first may yet be the caller's
+        assert [body.closed for body in service.bodies] == [1, 1, 1]
+
+    world.run(scenario)
+
+
 class Closing(Streamed):
     """A body whose end is what *close* does."""
 

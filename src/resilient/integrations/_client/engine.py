@@ -13,7 +13,7 @@ from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
 from resilient._runtime import clock
 from resilient.errors import DeadlineExceeded, Rejected
-from resilient.integrations._client.exchange import LEEWAY, Exchange, current
+from resilient.integrations._client.exchange import LEEWAY, Exchange, close_each, current
 from resilient.integrations._client.families import of_both
 from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.settings import Settings
@@ -166,20 +166,11 @@ async def _close(exchange: Exchange, others: list[Any], answer: Any) -> None:
 
     with CancelScope(shield=True):
         try:
-            await _close_each(exchange, others)
+            await close_each(exchange, others)
         except BaseException:
             if answer is not None:
                 await exchange.close_async(answer)
             raise
-
-
-async def _close_each(exchange: Exchange, answers: list[Any]) -> None:
-    """Close them, the rest also if one is interrupted."""
-    if answers:
-        try:
-            await exchange.close_async(answers.pop())
-        finally:
-            await _close_each(exchange, answers)
 
 
 def _find(stacks: dict[Policy, T], policy: Policy | None, make: Callable[[Policy | None], T]) -> T:

@@ -47,10 +47,10 @@ class Held:
 class Attempt:
     """An answer that is open, and the calls that it is the answer to."""
 
-    __slots__ = ("answer", "calls")
+    __slots__ = ("answer", "branch", "calls")
 
     def __init__(self, answer: Any) -> None:
-        self.answer = answer
+        self.answer, self.branch = answer, branch.get()
         self.calls: list[Call] = []
 
 
@@ -171,17 +171,17 @@ class Exchange:
         """The attempt whose answer this is."""
         return next((one for one in self.attempts if one.answer is answer), None)
 
-    def drop(self, error: BaseException | None, answer: Any) -> Any:
-        """The answer that is not wanted any more, because another attempt follows: close it."""
-        if isinstance(error, BadStatus):
-            answer = error.response
-        attempt = self.attempt_of(answer)
-        if attempt is None:
-            return None
-        self.attempts.remove(attempt)
-        self._dropped.append(answer)
-        Held(attempt.calls).end()
-        return answer
+    def drop(self) -> list[Any]:
+        """The answers that are not wanted any more, because another attempt follows: close them.
+        What runs beside it, in other branches, keeps its own.
+        """
+        here = branch.get()
+        unwanted = [one for one in self.attempts if one.branch[: len(here)] == here]
+        for attempt in unwanted:
+            self.attempts.remove(attempt)
+            self._dropped.append(attempt.answer)
+            Held(attempt.calls).end()
+        return [attempt.answer for attempt in unwanted]
 
     def is_dropped(self, answer: Any) -> bool:
         """Whether it is closed, since another attempt was to follow, for which no time was left.
@@ -216,3 +216,14 @@ class Exchange:
 
 
 current: ContextVar[Exchange] = ContextVar("resilient.http.exchange")
+branch: ContextVar[tuple[object, ...]] = ContextVar("resilient.http.branch", default=())
+"""The attempts of hedges that this is in, outermost first."""
+
+
+async def close_each(exchange: Exchange, answers: list[Any]) -> None:
+    """Close answers that the caller does not get, the rest also if one is interrupted."""
+    if answers:
+        try:
+            await exchange.close_async(answers.pop())
+        finally:
+            await close_each(exchange, answers)

@@ -16,7 +16,7 @@ from resilient._policies.pipeline import Pipeline
 from resilient._policies.retry import Retry
 from resilient._policies.singleflight import SingleFlight
 from resilient._policies.timeout import Timeout
-from resilient.integrations._client.exchange import current
+from resilient.integrations._client.exchange import branch, close_each, current
 
 Sync = Callable[[Any], Any]
 Async = Callable[[Any], Awaitable[Any]]
@@ -115,22 +115,25 @@ class _Repeats:
     def may_repeat(self, error: BaseException | None) -> bool:
         return current.get().may_repeat(error)
 
-    def drop(self, error: BaseException | None, result: Any) -> None:
+    def drop(self) -> None:
         exchange = current.get()
-        if (answer := exchange.drop(error, result)) is not None:
+        for answer in exchange.drop():
             exchange.close(answer)
 
-    async def drop_async(self, error: BaseException | None, result: Any) -> None:
+    async def drop_async(self) -> None:
         exchange = current.get()
-        if (answer := exchange.drop(error, result)) is not None:
-            await exchange.close_async(answer)
+        await close_each(exchange, exchange.drop())
 
 
 REPEATS = _Repeats()
 
 
 def _hedge(policy: Hedge, send: Async) -> Async:
-    hedged = policy._repeating_async(send, REPEATS)
+    async def attempt(request: Any) -> Any:
+        branch.set((*branch.get(), object()))  # it has a task, and so a context, of its own
+        return await send(request)
+
+    hedged = policy._repeating_async(attempt, REPEATS)
 
     async def hedging(request: Any) -> Any:
         return await (hedged if current.get().may_hedge() else send)(request)
