@@ -6,14 +6,19 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from resilient._core.chaining import add_note
 from resilient._core.http import LEAST
 from resilient._policies.common.policy import Policy
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
 from resilient._runtime import clock
 from resilient.errors import DeadlineExceeded, Rejected
-from resilient.integrations._client.exchange import LEEWAY, Exchange, close_each, current
+from resilient.integrations._client.exchange import (
+    LEEWAY,
+    Exchange,
+    close_each,
+    current,
+    note_deadline,
+)
 from resilient.integrations._client.families import of_both
 from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.settings import Settings
@@ -97,9 +102,7 @@ class Client:
         try:
             answer = self._transmit(request, outgoing)
         except self._library.timed_out as error:
-            if (limit := deadline_here()) is not None and left_here() <= 0:
-                text = str(limit._exceeded(self._settings.name, started=True))
-                add_note(error, text, text)
+            note_deadline(error, self._settings.name)
             raise
         return exchange.answered(answer)
 

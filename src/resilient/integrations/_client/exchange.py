@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
+from resilient._core.chaining import add_note
 from resilient._core.http import LEAST, Fault, forbids_retry, limit_text, repeatable, retry_after_of
 from resilient._policies.common.calls import Call
 from resilient._policies.deadline.block import deadline_here
@@ -196,8 +197,7 @@ class Exchange:
         while self.attempts:
             attempt = self.attempts.pop()
             if attempt.answer is answer:
-                if attempt.calls:
-                    self.library.hold(answer, Held(attempt.calls))
+                self.library.hold(answer, Held(attempt.calls))
             else:
                 Held(attempt.calls).end()
                 yield attempt.answer
@@ -218,6 +218,13 @@ class Exchange:
 current: ContextVar[Exchange] = ContextVar("resilient.http.exchange")
 branch: ContextVar[tuple[object, ...]] = ContextVar("resilient.http.branch", default=())
 """The attempts of hedges that this is in, outermost first."""
+
+
+def note_deadline(error: BaseException, name: str) -> None:
+    """Say in a time-out of the library which deadline it was, if it was one."""
+    if (limit := deadline_here()) is not None and left_here() <= 0:
+        text = str(limit._exceeded(name, started=True))
+        add_note(error, text, text)
 
 
 async def close_each(exchange: Exchange, answers: list[Any]) -> None:

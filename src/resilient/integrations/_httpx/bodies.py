@@ -7,7 +7,8 @@ from typing import Any
 
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
-from resilient.integrations._client.exchange import Exchange, Held
+from resilient.errors import DeadlineExceeded
+from resilient.integrations._client.exchange import Exchange, Held, note_deadline
 from resilient.integrations._client.families import of_both
 
 
@@ -51,6 +52,8 @@ class HeldBody:
         except GeneratorExit:  # as when all was read, `close` ends it
             raise
         except BaseException as error:
+            if isinstance(error, self._timed_out) and not isinstance(error, DeadlineExceeded):
+                note_deadline(error, self._name)
             self._held.end(error)
             raise
 
