@@ -688,6 +688,29 @@ def test_a_body_that_a_deadline_cuts_is_a_failure(
     world.run(scenario)
 
 
+@pytest.mark.rule("B9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_deadline_that_cuts_a_transport_in_another_is_a_failure_to_both(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        async def hangs(_request: Any) -> Any:
+            await anyio.sleep(60)
+
+        guards = outer, inner = breaker(on=ours.TRANSIENT), breaker(on=ours.TRANSIENT)
+        transport = ours.ResilientTransport(lib.MockTransport(hangs), policy=inner)
+        caller = Caller(world, lib, ours.ResilientTransport(transport, policy=outer))
+        with pytest.raises(DeadlineExceeded):
+            async with deadline(1):
+                await caller()
+        assert [guard.stats().failures for guard in guards] == [1, 1]
+        with anyio.move_on_after(1):
+            await caller()
+        assert [guard.stats().ignored for guard in guards] == [1, 1]
+
+    world.run(scenario)
+
+
 # W11, W12: what goes on the wire.
 
 

@@ -56,11 +56,12 @@ async def sheltered(
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         scope.cancel()
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:  # once more: the first one is raised below
-                continue
+        with CancelScope(shield=True):  # or anyio cancels again and again, which breakers would see
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:  # once more: the first one is raised below
+                    continue
         came = not task.cancelled() and task.exception() is None and task.result() is not None
         if came and undo is not None:
             with suppress(Exception):  # the caller is cancelled, whatever comes of it
