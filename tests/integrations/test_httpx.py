@@ -843,6 +843,25 @@ def test_a_deadline_that_ends_in_the_wait(world: World, make: Make, lib: ModuleT
     world.run(scenario)
 
 
+@pytest.mark.rule("W3", "W11")
+@pytest.mark.parametrize("world", ["threads"], indirect=True)
+def test_the_limit_of_the_retry_that_ends_in_the_wait_is_named(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        kind = type("Body", (Closing, lib.SyncByteStream), {})
+        slow = kind(lambda: world.time.advance(3))  # type: ignore[attr-defined]
+        inner = lib.MockTransport(lambda _request: lib.Response(503, stream=slow))
+        policy = retry(on=BadStatus, wait=1, within=2)
+        caller = Caller(world, lib, ours.ResilientTransport(inner, policy=policy))
+        async with limit(world, 60):
+            with pytest.raises(DeadlineExceeded) as raised:
+                await caller()
+        assert raised.value.seconds == pytest.approx(4)  # not the 60, of which there are enough
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W11")
 @pytest.mark.parametrize("world", ["threads"], indirect=True)
 @pytest.mark.parametrize("guarded", [True, False])

@@ -152,7 +152,7 @@ class Client:
     def _over_while_waiting(self, exchange: Exchange) -> Exception:
         """The limit came while a retry waited, and the answer before it is closed."""
         name, limit = self._settings.name, deadline_here()
-        if limit is not None:
+        if limit is not None and left_here() <= 0:
             return self._of_both(limit._exceeded(name, started=False))
         elapsed = clock.now() - exchange.began  # it was ``within`` of the retry
         return self._of_both(DeadlineExceeded(name, elapsed, elapsed, started=False))
