@@ -41,7 +41,7 @@ from resilient import (
     timeout,
 )
 from resilient.integrations.http import BadStatus, Wire, options
-from tests.worlds import World, world_named
+from tests.worlds import World, drive, world_named
 
 Handler = Callable[[Any], Any]
 UNIT = 2.0**-9
@@ -952,6 +952,34 @@ def test_what_the_policies_refuse_is_of_both_families(
             assert (twin.args, str(twin)) == (error.args, str(error))
         assert error.__cause__ is None
         assert len(service.asked) == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W13", "E1")
+def test_what_goes_through_clients_of_two_libraries_is_of_both(world: World) -> None:
+    names = ("httpx2", "httpx")
+    libs = [importlib.import_module(name) for name in names]
+    ours = [importlib.import_module(f"resilient.integrations.{name}") for name in names]
+
+    async def scenario(_: World) -> None:
+        guard = breaker("spare")
+        guard.force_open()
+        spare = ours[0].ResilientTransport(Service(libs[0], 200).transport, policy=guard)
+        other = Caller(world, libs[0], spare)
+        if world.is_async:
+            instead: Any = lambda _request: other()  # noqa: E731
+        else:
+            instead = lambda _request: drive(other())  # noqa: E731
+        policy = fallback(instead=instead, on=BadStatus)
+        transport = ours[1].ResilientTransport(Service(libs[1], 503).transport, policy=policy)
+        with pytest.raises(CircuitOpen) as raised:
+            await Caller(world, libs[1], transport)()
+        error = raised.value
+        assert all(isinstance(error, lib.TransportError) for lib in libs)
+        twin = pickle.loads(pickle.dumps(error))
+        assert type(twin) is type(error)
+        assert (twin.args, str(twin)) == (error.args, str(error))
 
     world.run(scenario)
 
