@@ -12,7 +12,9 @@ import gc
 import importlib
 import logging
 import pickle
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -488,6 +490,63 @@ def test_a_body_that_is_gone_is_not_sent_again(
         assert answer.status_code == (200 if whole else 503)
         assert len(service.asked) == (3 if whole else 1)
         assert b"half and half" in sent[0]
+
+    world.run(scenario)
+
+
+class OfMine(Exception):
+    """It can be watched, unlike those of Python."""
+
+
+@pytest.mark.rule("W4")
+def test_what_a_body_raises_is_gone_with_its_call(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        raised: list[weakref.ref[Exception]] = []
+
+        def parts() -> Iterator[bytes]:
+            yield b"half"
+            raised.append(weakref.ref(error := OfMine()))
+            try:
+                raise error
+            finally:
+                del error
+
+        async def parts_async() -> AsyncIterator[bytes]:
+            for part in parts():
+                yield part
+
+        caller, _service, _ = make(200)
+        gc.disable()
+        try:
+            with suppress(OfMine):
+                await caller("PUT", content=parts_async() if world.is_async else parts())
+            await world.sleep(UNIT)  # the loop lets go of it, too
+            assert raised[0]() is None
+        finally:
+            gc.enable()
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W4", "B9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_deadline_may_come_while_the_callers_body_is_made(
+    world: World, make: Make, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        async def hangs() -> AsyncIterator[bytes]:
+            yield b"half"
+            await anyio.sleep(60)
+
+        guard = breaker(on=ours.TRANSIENT)
+        caller, _service, _ = make(200, policy=guard)
+        with pytest.raises(DeadlineExceeded):
+            async with deadline(1):
+                await caller("PUT", content=hangs())
+        assert guard.stats().failures == 1
+        with anyio.move_on_after(1):
+            await caller("PUT", content=hangs())
+        assert (guard.stats().failures, guard.stats().ignored) == (1, 1)
 
     world.run(scenario)
 

@@ -73,6 +73,7 @@ class Client:
             raise self._of_both(refused)
         finally:
             refused = None  # type: ignore[assignment]  # or it would keep itself alive
+            exchange.body_error = None  # the same
             current.reset(token)
             for other in exchange.others(answer):
                 exchange.close(other)
@@ -92,6 +93,7 @@ class Client:
             raise self._of_both(refused)
         finally:
             refused = None  # type: ignore[assignment]  # or it would keep itself alive
+            exchange.body_error = None  # the same
             current.reset(token)
             if others := list(exchange.others(answer)):
                 await _close(exchange, others, answer)

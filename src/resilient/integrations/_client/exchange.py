@@ -19,6 +19,7 @@ from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
 from resilient._policies.retry.deciding import is_final
 from resilient._runtime import clock
+from resilient.errors import DeadlineExceeded
 from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.settings import Settings
 from resilient.integrations.http import BadStatus, said
@@ -70,8 +71,8 @@ class Exchange:
         self.is_replayable = library.is_replayable(request)
         self.attempts: list[Attempt] = []
         self._dropped: list[Any] = []
-        self.body_error: BaseException | None = None
-        """What the caller's own body raised."""
+        self.body_error: Exception | None = None
+        """What the caller's own body raised, until the exchange is over."""
 
     # Attempts.
 
@@ -222,6 +223,8 @@ branch: ContextVar[tuple[object, ...]] = ContextVar("resilient.http.branch", def
 
 def note_deadline(error: BaseException, name: str) -> None:
     """Say in a time-out of the library which deadline it was, if it was one."""
+    if isinstance(error, DeadlineExceeded):  # which says so itself
+        return
     if (limit := deadline_here()) is not None and left_here() <= 0:
         text = str(limit._exceeded(name, started=True))
         add_note(error, text, text)

@@ -67,6 +67,8 @@ async def sheltered(
             with suppress(Exception):  # the caller is cancelled, whatever comes of it
                 await sheltered(undo, task.result())
         raise
+    finally:
+        del task  # or what it raised would keep itself alive
 
 
 class ShelteredBody:
