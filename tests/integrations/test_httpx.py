@@ -7,6 +7,7 @@ is at home there. What needs a network is in `test_httpx_real.py`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import gc
 import importlib
@@ -1103,9 +1104,31 @@ def runs(attempts: list[str | None]) -> list[list[str | None]]:
 @pytest.mark.rule("W15", "F7")
 def test_bad_options() -> None:
     with pytest.raises(TypeError, match="idempotent must be True, False or None"):
-        options(idempotent="yes").__enter__()  # type: ignore[arg-type]
+        options(idempotent="yes")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="policy must be a policy, or None for none"):
-        options(policy=retry).__enter__()  # type: ignore[arg-type]
+        options(policy=retry)  # type: ignore[arg-type]
+
+
+@pytest.mark.rule("W15")
+def test_options_are_for_one_block() -> None:
+    twice: Any = options(idempotent=True)
+    with twice:
+        pass
+    with pytest.raises(RuntimeError, match="write it in each `with`"), twice:
+        pass
+    with pytest.raises(TypeError, match="not callable"):  # an async function would begin after it
+        twice(print)
+
+
+@pytest.mark.rule("W15")
+def test_a_generator_with_options_may_end_in_another_context() -> None:
+    def parts() -> Iterator[int]:
+        with options(idempotent=True):
+            yield 1
+
+    found = parts()
+    contextvars.copy_context().run(next, found)
+    assert list(found) == []
 
 
 # Hedges.
