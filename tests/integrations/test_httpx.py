@@ -174,6 +174,7 @@ def test_what_stands_around_a_request_by_itself(lib: ModuleType, ours: ModuleTyp
     assert places.stats().limit == 50
     assert ours.ResilientTransport(name="shop").policy.policies[1].name == "shop"
     assert ours.ResilientTransport(policy=None).policy is None
+    assert repr(ours.ResilientTransport(policy=None)) == "ResilientTransport(policy=None)"
 
 
 @pytest.mark.rule("W1", "F7")
@@ -215,8 +216,9 @@ def test_bad_wires() -> None:
     for name in ("", "X Retry", "X-Vers\u00fcch"):
         with pytest.raises(ValueError, match="should_retry must be the name of a header"):
             wire(should_retry=name)
-    with pytest.raises(ValueError, match='unit must be "s" or "ms"'):
-        wire(unit="h")
+    for unit in ("h", ["s"]):
+        with pytest.raises(ValueError, match='unit must be "s" or "ms"'):
+            wire(unit=unit)
 
 
 @pytest.mark.rule("W1")

@@ -8,7 +8,7 @@ import enum
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, final
+from typing import Any, Final, Literal, NamedTuple, final, get_args
 
 from resilient._core.checks import refuse, refuse_type
 from resilient._core.http import FAILURES, IDEMPOTENT, Unit
@@ -73,7 +73,7 @@ class Wire:
                 refuse_type(field, name, "the name of a header, or None")
             if name is not None and not _is_token(name):
                 refuse(field, name, "the name of a header: letters, digits and hyphens")
-        if self.unit not in {"s", "ms"}:
+        if self.unit not in get_args(Unit):
             refuse("unit", self.unit, '"s" or "ms"')
 
 

@@ -181,4 +181,5 @@ class FamilyTransport:
         )
 
     def __repr__(self) -> str:
-        return f"ResilientTransport({self._given or ''}, policy={self.policy!r})"
+        inside = "" if self._given is None else f"{self._given!r}, "
+        return f"ResilientTransport({inside}policy={self.policy!r})"
