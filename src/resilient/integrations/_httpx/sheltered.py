@@ -79,16 +79,17 @@ class ShelteredBody:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         parts = self._stream.__aiter__()
-        if self._each_part:
-            while (part := await sheltered(anext, parts, None)) is not None:
-                yield part
-            return
         try:
-            async for part in parts:
-                yield part
-        finally:
-            if isinstance(parts, AsyncGenerator):
-                await parts.aclose()
+            if self._each_part:
+                while (part := await sheltered(anext, parts, None)) is not None:
+                    yield part
+            else:
+                async for part in parts:
+                    yield part
+        except BaseException:
+            if isinstance(parts, AsyncGenerator):  # or its end is a task of the loop's
+                await (sheltered(parts.aclose) if self._each_part else parts.aclose())
+            raise
 
     async def aclose(self) -> None:
         await sheltered(self._stream.aclose)
