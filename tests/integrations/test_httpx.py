@@ -43,6 +43,7 @@ from resilient import (
     throttle,
     timeout,
 )
+from resilient.integrations._client.exchange import Held
 from resilient.integrations.http import BadStatus, Wire, options
 from tests.worlds import World, drive, world_named
 
@@ -659,6 +660,19 @@ def test_the_place_is_held_until_the_body_has_ended(world: World, make: Make) ->
         assert [body.closed for body in service.bodies] == [1, 1]
 
     world.run(scenario)
+
+
+@pytest.mark.rule("W10", "F4")
+def test_two_threads_may_end_a_body_at_once() -> None:
+    class Racing(list[Any]):
+        def __len__(self) -> int:  # what the one sees that comes a moment too late
+            return 1
+
+    places = bulkhead(1)
+    held = Held(Racing([places.admit()]))
+    held.end()
+    held.end(KeyError("read"))
+    assert places.stats().in_flight == 0
 
 
 @pytest.mark.rule("W10")

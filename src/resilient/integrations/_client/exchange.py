@@ -42,8 +42,12 @@ class Held:
 
     def end(self, error: BaseException | None = None) -> None:
         """The body was read, or closed, or broke by *error*. Only the first time counts."""
-        while self._calls:
-            self._calls.pop(0).close(error)
+        while True:
+            try:
+                call = self._calls.pop(0)
+            except IndexError:  # perhaps another thread has closed the answer, to end its reading
+                return
+            call.close(error)
 
 
 class Attempt:
