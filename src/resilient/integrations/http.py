@@ -148,6 +148,7 @@ def options(
 
     Raises:
         TypeError: one of them is something else.
+        RuntimeError: from a second ``with`` of one object: write ``options(...)`` in each.
     """
     if idempotent is not None and not isinstance(idempotent, bool):
         refuse_type("idempotent", idempotent, "True, False or None")
