@@ -42,13 +42,22 @@ def members(policy: Policy | None) -> Iterator[Member]:
 
 
 def stack_sync(policy: Policy | None, send: Sync) -> Sync:
-    """*send* under *policy*."""
+    """*send* under *policy*.
+
+    Raises:
+        TypeError: there is a hedge in it.
+    """
     for member in reversed(list(members(policy))):
         if isinstance(member, AdmissionPolicy):
             send = _hold_sync(member, send)
         elif isinstance(member, Retry):
             send = member._repeating(send, REPEATS)
-        else:  # of these a hedge says that it needs an async client
+        elif isinstance(member, Hedge):
+            raise TypeError(
+                f"policy must not have {member!r} in it for a sync client: "
+                "a hedge runs attempts beside each other, which needs an async client"
+            )
+        else:
             send = member._wrap_sync(send)
     return send
 
