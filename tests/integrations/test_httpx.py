@@ -306,6 +306,24 @@ def test_the_last_answer_is_the_callers_unread(world: World, make: Make) -> None
     world.run(scenario)
 
 
+@pytest.mark.rule("W3", "W12")
+def test_a_policy_may_ask_an_answer_what_it_is_the_answer_to(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        asked: list[Any] = []
+
+        def busy(error: Any) -> bool:
+            asked.append(error.response.request)
+            return bool(error.response.url.path == "/busy")
+
+        caller, service, _ = make(503, policy=retry(on=busy, wait=0))
+        answer = await caller("GET", "/busy")
+        assert (len(service.asked), asked[0] is answer.request) == (3, True)
+        await caller("GET", "/")
+        assert len(service.asked) == 4
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W3")
 def test_one_answer_may_come_again_and_again(
     world: World, lib: ModuleType, ours: ModuleType
