@@ -189,6 +189,8 @@ def test_what_stands_around_a_request_by_itself(lib: ModuleType, ours: ModuleTyp
             "policy must not have",
         ),
         ({"policy": retry}, TypeError, "policy must be a policy or pipeline, or None"),
+        ({"policy": breaker(key="request")}, TypeError, "such as origin, not 'request'"),
+        ({"policy": retry(on=OSError, key="url")}, TypeError, "such as origin, not 'url'"),
         ({"failures": 503}, TypeError, "failures must be a collection of statuses"),
         ({"failures": "503"}, TypeError, "failures must be a collection of statuses"),
         ({"failures": {"503"}}, TypeError, "failures must be a collection of whole numbers"),

@@ -16,6 +16,7 @@ from resilient._policies.pipeline import Pipeline
 from resilient._policies.retry import Retry
 from resilient._policies.singleflight import SingleFlight
 from resilient._policies.timeout import Timeout
+from resilient._runtime.keying import Key
 from resilient.integrations._client.exchange import branch, close_each, current
 
 Sync = Callable[[Any], Any]
@@ -35,10 +36,21 @@ def members(policy: Policy | None) -> Iterator[Member]:
         for inner in policy.policies:
             yield from members(inner)  # type: ignore[arg-type]  # what a pipeline takes is a Policy
     elif isinstance(policy, AdmissionPolicy | Retry | Hedge | Fallback | Timeout):
+        if isinstance(key := _key_of(policy), str):
+            raise TypeError(
+                f"policy must not have {policy!r} in it: its key must be a function of the "
+                f"request, such as origin, not {key!r}"
+            )
         yield policy
     else:
         why = ": its answer is used once" if isinstance(policy, Cache | SingleFlight) else ""
         raise TypeError(f"policy must not have {policy!r} in it{why}")
+
+
+def _key_of(policy: Member) -> Key | None:
+    if isinstance(policy, AdmissionPolicy):
+        return policy._states._key
+    return policy._settings.key if isinstance(policy, Retry) else None
 
 
 def stack_sync(policy: Policy | None, send: Sync) -> Sync:
