@@ -7,12 +7,15 @@ is at home there. What needs a network is in `test_httpx_real.py`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import gc
 import importlib
 import logging
 import pickle
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -40,8 +43,9 @@ from resilient import (
     throttle,
     timeout,
 )
+from resilient.integrations._client.exchange import Held
 from resilient.integrations.http import BadStatus, Wire, options
-from tests.worlds import World, world_named
+from tests.worlds import World, drive, world_named
 
 Handler = Callable[[Any], Any]
 UNIT = 2.0**-9
@@ -171,6 +175,7 @@ def test_what_stands_around_a_request_by_itself(lib: ModuleType, ours: ModuleTyp
     assert places.stats().limit == 50
     assert ours.ResilientTransport(name="shop").policy.policies[1].name == "shop"
     assert ours.ResilientTransport(policy=None).policy is None
+    assert repr(ours.ResilientTransport(policy=None)) == "ResilientTransport(policy=None)"
 
 
 @pytest.mark.rule("W1", "F7")
@@ -184,6 +189,8 @@ def test_what_stands_around_a_request_by_itself(lib: ModuleType, ours: ModuleTyp
             "policy must not have",
         ),
         ({"policy": retry}, TypeError, "policy must be a policy or pipeline, or None"),
+        ({"policy": breaker(key="request")}, TypeError, "such as origin, not 'request'"),
+        ({"policy": retry(on=OSError, key="url")}, TypeError, "such as origin, not 'url'"),
         ({"failures": 503}, TypeError, "failures must be a collection of statuses"),
         ({"failures": "503"}, TypeError, "failures must be a collection of statuses"),
         ({"failures": {"503"}}, TypeError, "failures must be a collection of whole numbers"),
@@ -212,8 +219,9 @@ def test_bad_wires() -> None:
     for name in ("", "X Retry", "X-Vers\u00fcch"):
         with pytest.raises(ValueError, match="should_retry must be the name of a header"):
             wire(should_retry=name)
-    with pytest.raises(ValueError, match='unit must be "s" or "ms"'):
-        wire(unit="h")
+    for unit in ("h", ["s"]):
+        with pytest.raises(ValueError, match='unit must be "s" or "ms"'):
+            wire(unit=unit)
 
 
 @pytest.mark.rule("W1")
@@ -295,6 +303,38 @@ def test_the_last_answer_is_the_callers_unread(world: World, make: Make) -> None
         assert [body.closed for body in service.bodies] == [1, 1, 0]
         assert await caller.read(answer) == b"c"
         assert service.bodies[2].closed == 1
+        assert transport.policy.policies[1].stats().failures == 3
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W3", "W12")
+def test_a_policy_may_ask_an_answer_what_it_is_the_answer_to(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        asked: list[Any] = []
+
+        def busy(error: Any) -> bool:
+            asked.append(error.response.request)
+            return bool(error.response.url.path == "/busy")
+
+        caller, service, _ = make(503, policy=retry(on=busy, wait=0))
+        answer = await caller("GET", "/busy")
+        assert (len(service.asked), asked[0] is answer.request) == (3, True)
+        await caller("GET", "/")
+        assert len(service.asked) == 4
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W3")
+def test_one_answer_may_come_again_and_again(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        same = lib.Response(503, text="busy")
+        transport = ours.ResilientTransport(lib.MockTransport(lambda _request: same))
+        answer = await Caller(world, lib, transport)()
+        assert (answer.status_code, answer.text) == (503, "busy")
         assert transport.policy.policies[1].stats().failures == 3
 
     world.run(scenario)
@@ -478,6 +518,63 @@ def test_a_body_that_is_gone_is_not_sent_again(
     world.run(scenario)
 
 
+class OfMine(Exception):
+    """It can be watched, unlike those of Python."""
+
+
+@pytest.mark.rule("W4")
+def test_what_a_body_raises_is_gone_with_its_call(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        raised: list[weakref.ref[Exception]] = []
+
+        def parts() -> Iterator[bytes]:
+            yield b"half"
+            raised.append(weakref.ref(error := OfMine()))
+            try:
+                raise error
+            finally:
+                del error
+
+        async def parts_async() -> AsyncIterator[bytes]:
+            for part in parts():
+                yield part
+
+        caller, _service, _ = make(200)
+        gc.disable()
+        try:
+            with suppress(OfMine):
+                await caller("PUT", content=parts_async() if world.is_async else parts())
+            await world.sleep(UNIT)  # the loop lets go of it, too
+            assert raised[0]() is None
+        finally:
+            gc.enable()
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W4", "B9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_deadline_may_come_while_the_callers_body_is_made(
+    world: World, make: Make, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        async def hangs() -> AsyncIterator[bytes]:
+            yield b"half"
+            await anyio.sleep(60)
+
+        guard = breaker(on=ours.TRANSIENT)
+        caller, _service, _ = make(200, policy=guard)
+        with pytest.raises(DeadlineExceeded):
+            async with deadline(1):
+                await caller("PUT", content=hangs())
+        assert guard.stats().failures == 1
+        with anyio.move_on_after(1):
+            await caller("PUT", content=hangs())
+        assert (guard.stats().failures, guard.stats().ignored) == (1, 1)
+
+    world.run(scenario)
+
+
 # W7, W8: what the server asks.
 
 
@@ -585,6 +682,19 @@ def test_the_place_is_held_until_the_body_has_ended(world: World, make: Make) ->
     world.run(scenario)
 
 
+@pytest.mark.rule("W10", "F4")
+def test_two_threads_may_end_a_body_at_once() -> None:
+    class Racing(list[Any]):
+        def __len__(self) -> int:  # what the one sees that comes a moment too late
+            return 1
+
+    places = bulkhead(1)
+    held = Held(Racing([places.admit()]))
+    held.end()
+    held.end(KeyError("read"))
+    assert places.stats().in_flight == 0
+
+
 @pytest.mark.rule("W10")
 def test_a_body_that_breaks_is_a_failure_and_not_repeated(
     world: World, make: Make, lib: ModuleType
@@ -670,6 +780,29 @@ def test_a_body_that_a_deadline_cuts_is_a_failure(
             with anyio.move_on_after(1):
                 await client.get("/")
             assert (guard.stats().ignored, places.stats().in_flight) == (1, 0)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("B9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_deadline_that_cuts_a_transport_in_another_is_a_failure_to_both(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        async def hangs(_request: Any) -> Any:
+            await anyio.sleep(60)
+
+        guards = outer, inner = breaker(on=ours.TRANSIENT), breaker(on=ours.TRANSIENT)
+        transport = ours.ResilientTransport(lib.MockTransport(hangs), policy=inner)
+        caller = Caller(world, lib, ours.ResilientTransport(transport, policy=outer))
+        with pytest.raises(DeadlineExceeded):
+            async with deadline(1):
+                await caller()
+        assert [guard.stats().failures for guard in guards] == [1, 1]
+        with anyio.move_on_after(1):
+            await caller()
+        assert [guard.stats().ignored for guard in guards] == [1, 1]
 
     world.run(scenario)
 
@@ -763,6 +896,10 @@ def test_the_librarys_own_limits_are_no_longer_than_what_is_left(world: World, m
                 assert most - 0.05 < found[what] <= most
         await caller(timeout=7)
         assert service.asked[2].extensions["timeout"]["read"] == 7
+        async with limit(world, 2):
+            await caller(extensions={"timeout": {"connect": 1}})  # which says nothing of the rest
+        assert service.asked[3].extensions["timeout"]["connect"] == 1
+        assert service.asked[3].extensions["timeout"]["read"] <= 2 + more
 
     world.run(scenario)
 
@@ -802,11 +939,34 @@ def test_a_deadline_that_ends_in_the_wait(world: World, make: Make, lib: ModuleT
     world.run(scenario)
 
 
+@pytest.mark.rule("W3", "W11")
+@pytest.mark.parametrize("world", ["threads"], indirect=True)
+def test_the_limit_of_the_retry_that_ends_in_the_wait_is_named(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        kind = type("Body", (Closing, lib.SyncByteStream), {})
+        slow = kind(lambda: world.time.advance(3))  # type: ignore[attr-defined]
+        inner = lib.MockTransport(lambda _request: lib.Response(503, stream=slow))
+        policy = retry(on=BadStatus, wait=1, within=2)
+        caller = Caller(world, lib, ours.ResilientTransport(inner, policy=policy))
+        async with limit(world, 60):
+            with pytest.raises(DeadlineExceeded) as raised:
+                await caller()
+        assert raised.value.seconds == pytest.approx(4)  # not the 60, of which there are enough
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W11")
 @pytest.mark.parametrize("world", ["threads"], indirect=True)
-def test_a_part_that_comes_too_late_is_not_read(world: World, make: Make, lib: ModuleType) -> None:
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_part_that_comes_too_late_is_not_read(
+    world: World, make: Make, lib: ModuleType, guarded: bool
+) -> None:
     async def scenario(_: World) -> None:
-        caller, service, transport = make((200, {}, b"a", b"b", b"c"))
+        guard = breaker(on=lib.TimeoutException) if guarded else None
+        caller, service, _ = make((200, {}, b"a", b"b", b"c"), policy=guard)
         async with limit(world, 4):
             answer = await caller.open()
             with pytest.raises(DeadlineExceeded) as raised:
@@ -814,24 +974,42 @@ def test_a_part_that_comes_too_late_is_not_read(world: World, make: Make, lib: M
                     await world.sleep(3)
         assert isinstance(raised.value, lib.TimeoutException)
         assert raised.value.started
-        assert transport.policy.policies[1].stats().failures == 1
+        assert guard is None or guard.stats().failures == 1
         answer.close()
         assert service.bodies[0].closed == 1
 
     world.run(scenario)
 
 
+class Late(Streamed):
+    """A body that takes four seconds, which is too long for the library."""
+
+    def __init__(self, world: Any, error: Exception) -> None:
+        super().__init__(error)
+        self._world = world
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._world.time.advance(4)
+        yield from super().__iter__()
+
+
 @pytest.mark.rule("W11")
 @pytest.mark.parametrize("world", ["threads"], indirect=True)
+@pytest.mark.parametrize("when", ["sending", "reading"])
 def test_a_time_out_of_the_library_says_whose_limit_it_was(
-    world: World, make: Make, lib: ModuleType
+    world: World, lib: ModuleType, ours: ModuleType, when: str
 ) -> None:
     async def scenario(_: World) -> None:
-        def late(_request: Any) -> Any:
-            world.time.advance(4)  # type: ignore[attr-defined]
-            return error_of(lib, "ReadTimeout")
+        error = error_of(lib, "ReadTimeout")
 
-        caller, _service, _ = make(late)
+        def late(_request: Any) -> Any:
+            if when == "reading":
+                body = type("Body", (Late, lib.SyncByteStream), {})
+                return lib.Response(200, stream=body(world, error))
+            world.time.advance(4)  # type: ignore[attr-defined]
+            raise error
+
+        caller = Caller(world, lib, ours.ResilientTransport(lib.MockTransport(late)))
         async with limit(world, 4):
             with pytest.raises(lib.ReadTimeout) as raised:
                 await caller()
@@ -870,6 +1048,34 @@ def test_what_the_policies_refuse_is_of_both_families(
             assert (twin.args, str(twin)) == (error.args, str(error))
         assert error.__cause__ is None
         assert len(service.asked) == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W13", "E1")
+def test_what_goes_through_clients_of_two_libraries_is_of_both(world: World) -> None:
+    names = ("httpx2", "httpx")
+    libs = [importlib.import_module(name) for name in names]
+    ours = [importlib.import_module(f"resilient.integrations.{name}") for name in names]
+
+    async def scenario(_: World) -> None:
+        guard = breaker("spare")
+        guard.force_open()
+        spare = ours[0].ResilientTransport(Service(libs[0], 200).transport, policy=guard)
+        other = Caller(world, libs[0], spare)
+        if world.is_async:
+            instead: Any = lambda _request: other()  # noqa: E731
+        else:
+            instead = lambda _request: drive(other())  # noqa: E731
+        policy = fallback(instead=instead, on=BadStatus)
+        transport = ours[1].ResilientTransport(Service(libs[1], 503).transport, policy=policy)
+        with pytest.raises(CircuitOpen) as raised:
+            await Caller(world, libs[1], transport)()
+        error = raised.value
+        assert all(isinstance(error, lib.TransportError) for lib in libs)
+        twin = pickle.loads(pickle.dumps(error))
+        assert type(twin) is type(error)
+        assert (twin.args, str(twin)) == (error.args, str(error))
 
     world.run(scenario)
 
@@ -934,9 +1140,31 @@ def runs(attempts: list[str | None]) -> list[list[str | None]]:
 @pytest.mark.rule("W15", "F7")
 def test_bad_options() -> None:
     with pytest.raises(TypeError, match="idempotent must be True, False or None"):
-        options(idempotent="yes").__enter__()  # type: ignore[arg-type]
+        options(idempotent="yes")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="policy must be a policy, or None for none"):
-        options(policy=retry).__enter__()  # type: ignore[arg-type]
+        options(policy=retry)  # type: ignore[arg-type]
+
+
+@pytest.mark.rule("W15")
+def test_options_are_for_one_block() -> None:
+    twice: Any = options(idempotent=True)
+    with twice:
+        pass
+    with pytest.raises(RuntimeError, match="write it in each `with`"), twice:
+        pass
+    with pytest.raises(TypeError, match="not callable"):  # an async function would begin after it
+        twice(print)
+
+
+@pytest.mark.rule("W15")
+def test_a_generator_with_options_may_end_in_another_context() -> None:
+    def parts() -> Iterator[int]:
+        with options(idempotent=True):
+            yield 1
+
+    found = parts()
+    contextvars.copy_context().run(next, found)
+    assert list(found) == []
 
 
 # Hedges.
@@ -991,12 +1219,123 @@ def test_a_hedge_asks_what_may_be_repeated_and_leaves_no_answer_open(
     world.run(scenario)
 
 
+@pytest.mark.rule("W9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_retry_around_a_hedge_waits_with_no_answer_open(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        closed: list[int] = []
+
+        def look(_request: Any) -> Any:
+            closed.extend(body.closed for body in service.bodies)
+            return (200, {}, b"c")
+
+        again, beside = retry(on=BadStatus, wait=1), hedge(5, on=BadStatus, budget=None)
+        script = [(503, {}, b"a"), (503, {}, b"b"), look]
+        caller, service, _ = make(*script, policy=pipeline(again, beside))
+        assert (await caller()).content == b"c"
+        assert closed == [1, 1]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W9")
+@pytest.mark.parametrize("world", ["asyncio", "trio"], indirect=True)
+def test_a_retry_in_a_hedge_leaves_other_attempts_their_answers(world: World, make: Make) -> None:
+    async def scenario(_: World) -> None:
+        closed: list[int] = []
+
+        def look(_request: Any) -> Any:
+            closed.extend(body.closed for body in service.bodies)
+            return (503, {}, b"c")
+
+        again = retry(on=lambda error: error.status == 502, wait=1)
+        beside = hedge(9, on=BadStatus, budget=None)
+        script = [(503, {}, b"a"), (502, {}, b"b"), look]
+        caller, service, _ = make(*script, policy=pipeline(beside, again))
+        assert (await caller()).status_code == 503
+        assert closed == [0, 1]  # the first may yet be the caller's
+        assert [body.closed for body in service.bodies] == [1, 1, 1]
+
+    world.run(scenario)
+
+
+class Closing(Streamed):
+    """A body whose end is what *close* does."""
+
+    def __init__(self, close: Callable[[], Any]) -> None:
+        super().__init__(b"x")
+        self._close = close
+
+    def close(self) -> None:
+        super().close()
+        self._close()
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._close()
+
+
+@pytest.mark.rule("W9")
+def test_an_answer_that_breaks_as_it_is_closed_is_no_matter_of_the_call(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        def breaks() -> Any:
+            raise error_of(lib, "ReadError")
+
+        kind = type("Body", (Closing, lib.SyncByteStream, lib.AsyncByteStream), {})
+        policies = [retry(on=BadStatus, wait=0)]
+        if world.is_async:
+            policies.append(hedge(1, on=BadStatus, budget=None))  # type: ignore[arg-type]
+        for policy in policies:
+            script = [lib.Response(200), lib.Response(503, stream=kind(breaks))]
+            inner = lib.MockTransport(lambda _request, script=script: script.pop())
+            caller = Caller(world, lib, ours.ResilientTransport(inner, policy=policy))
+            assert (await caller()).status_code == 200
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W14")
+@pytest.mark.parametrize("world", ["asyncio"], indirect=True)
+def test_who_is_cancelled_while_a_loser_is_closed_leaves_no_answer_open(
+    world: World, lib: ModuleType, ours: ModuleType
+) -> None:
+    async def scenario(_: World) -> None:
+        closing, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> None:
+            closing.set()
+            await go_on.wait()
+
+        kind = type("Body", (Closing, lib.AsyncByteStream), {})
+        bodies = [kind(slow) for _ in range(3)]
+        script = [lib.Response(200 if body is bodies[0] else 503, stream=body) for body in bodies]
+        places = bulkhead(9)
+        policy = pipeline(places, hedge(1, on=BadStatus, max=2, budget=None))
+        inner = lib.MockTransport(lambda _request: script.pop())
+        caller = Caller(world, lib, ours.ResilientTransport(inner, policy=policy))
+        task = asyncio.ensure_future(caller.open())
+        await closing.wait()
+        for _again in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [body.closed for body in bodies] == [1, 1, 1]
+        assert places.stats().in_flight == 0
+        assert len(asyncio.all_tasks()) == 1
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W1")
 @pytest.mark.parametrize("world", ["threads"], indirect=True)
 def test_a_hedge_needs_an_async_client(world: World, make: Make) -> None:
     async def scenario(_: World) -> None:
         caller, _service, _ = make(200, policy=hedge(1))
-        with pytest.raises(TypeError, match="hedge runs attempts beside each other"):
+        with pytest.raises(TypeError, match=r"policy must not have .* for a sync client"):
             await caller()
 
     world.run(scenario)
@@ -1067,5 +1406,39 @@ def test_a_cancelled_call_leaves_nothing(world: World, lib: ModuleType, ours: Mo
         assert (guard.stats().in_flight, guard.stats().successes) == (0, 0)
         if world.name == "asyncio":
             assert len(asyncio.all_tasks()) == 1
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W14")
+@pytest.mark.parametrize("world", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("steps", range(5))
+def test_a_call_cancelled_as_a_part_comes_ends_the_body_itself(
+    world: World, lib: ModuleType, ours: ModuleType, steps: int
+) -> None:
+    async def scenario(_: World) -> None:
+        waiting, go_on = asyncio.Event(), asyncio.Event()
+        ended: list[bool] = []
+
+        class Parts(lib.AsyncByteStream):  # type: ignore[misc, name-defined]
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                waiting.set()
+                try:
+                    await go_on.wait()
+                    yield b"a"
+                    await asyncio.sleep(60)
+                finally:
+                    ended.append(True)
+
+        inner = lib.MockTransport(lambda _request: lib.Response(200, stream=Parts()))
+        call = asyncio.ensure_future(Caller(world, lib, ours.ResilientTransport(inner))())
+        await waiting.wait()
+        go_on.set()
+        for _step in range(steps):
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert ended == [True]  # and the loop needs no task for it
 
     world.run(scenario)

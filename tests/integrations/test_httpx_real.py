@@ -23,6 +23,9 @@ pytestmark = pytest.mark.real_clock
 LONGEST = 0.06
 """Seconds until a call is cancelled: most are on their way by then, and some have ended."""
 
+STEPS = 60
+"""Of the loop, until which a call is cancelled at each one: many have ended by then."""
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
@@ -222,6 +225,45 @@ def test_calls_cancelled_at_random_leave_nothing(
             assert len(asyncio.all_tasks()) == 1
 
     world.run(scenario)
+
+
+@pytest.mark.rule("W14", "F9")
+@pytest.mark.parametrize("world", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("again", [0, 1, 2])
+def test_a_call_cancelled_at_any_step_leaves_nothing(
+    world: Real, lib: ModuleType, ours: ModuleType, server: Server, again: int
+) -> None:
+    async def scenario() -> None:
+        pool = lib.AsyncHTTPTransport(limits=lib.Limits(max_connections=2))
+        policy = pipeline(retry(on=ours.TRANSIENT, wait=0, budget=None), bulkhead(5))
+        transport = ours.ResilientTransport(pool, policy=policy)
+        async with lib.AsyncClient(transport=transport, base_url=server.url) as client:
+            done, steps = False, 0
+            while not done and steps < STEPS:
+                call = asyncio.ensure_future(client.get("/ok"))
+                done = await go_on(call, steps)
+                call.cancel()
+                if again:  # a second time, so many steps later
+                    await go_on(call, again - 1)
+                    call.cancel()
+                with suppress(asyncio.CancelledError):
+                    await call
+                assert not pool._pool._requests
+                assert all(one.is_idle() or one.is_closed() for one in pool._pool.connections)
+                assert policy.policies[1].stats().in_flight == 0  # type: ignore[attr-defined]
+                assert len(asyncio.all_tasks()) == 1
+                steps += 1
+
+    world.run(scenario)
+
+
+async def go_on(call: asyncio.Future[Any], steps: int) -> bool:
+    """Let *call* take some steps of the loop; whether it has ended."""
+    for _ in range(steps):
+        if call.done():
+            break
+        await asyncio.sleep(0)
+    return call.done()
 
 
 async def cancelled_at_random(world: Real, call: Any, rng: random.Random) -> None:

@@ -5,11 +5,10 @@ the names of the headers, and what a block of your code says of the requests in 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, suppress
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, final, get_args
 
 from resilient._core.checks import refuse, refuse_type
 from resilient._core.http import FAILURES, IDEMPOTENT, Unit
@@ -75,7 +74,7 @@ class Wire:
                 refuse_type(field, name, "the name of a header, or None")
             if name is not None and not _is_token(name):
                 refuse(field, name, "the name of a header: letters, digits and hyphens")
-        if self.unit not in {"s", "ms"}:
+        if self.unit not in get_args(Unit):
             refuse("unit", self.unit, '"s" or "ms"')
 
 
@@ -135,10 +134,36 @@ NOTHING_SAID: Final = Options()
 said: ContextVar[Options] = ContextVar("resilient.http.options", default=NOTHING_SAID)
 
 
-@contextmanager
+@final
+class _Block:
+    """What `options` makes."""
+
+    __slots__ = ("_says", "_token")
+
+    def __init__(self, says: Options) -> None:
+        self._says = says
+        self._token: Token[Options] | None = None
+
+    def __enter__(self) -> None:
+        if self._token is not None:
+            raise RuntimeError("options(...) is for one block: write it in each `with`")
+        outer, (idempotent, policy) = said.get(), self._says
+        self._token = said.set(
+            Options(
+                outer.idempotent if idempotent is None else idempotent,
+                outer.policy if policy is KEEP else policy,
+            )
+        )
+
+    def __exit__(self, *_: object) -> None:
+        assert self._token is not None
+        with suppress(ValueError):  # in another context, where a generator may end
+            said.reset(self._token)
+
+
 def options(
     *, idempotent: bool | None = None, policy: Policy | Literal[Keep.KEEP] | None = KEEP
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Say of the requests that begin in this block what their client can't know.
 
     ``with options(idempotent=True):`` around a POST that your service takes twice as once, or
@@ -154,19 +179,10 @@ def options(
 
     Raises:
         TypeError: one of them is something else.
+        RuntimeError: from a second ``with`` of one object: write ``options(...)`` in each.
     """
     if idempotent is not None and not isinstance(idempotent, bool):
         refuse_type("idempotent", idempotent, "True, False or None")
     if policy is not None and policy is not KEEP and not isinstance(policy, Policy):
         refuse_type("policy", policy, "a policy, or None for none")
-    outer = said.get()
-    token = said.set(
-        Options(
-            outer.idempotent if idempotent is None else idempotent,
-            outer.policy if policy is KEEP else policy,
-        )
-    )
-    try:
-        yield
-    finally:
-        said.reset(token)
+    return _Block(Options(idempotent, policy))

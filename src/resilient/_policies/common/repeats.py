@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Repeats(Protocol):
@@ -14,8 +14,8 @@ class Repeats(Protocol):
         """
         ...
 
-    def drop(self, error: BaseException | None, result: Any) -> None:
+    def drop(self) -> None:
         """Another attempt follows: let go of what this one came to, before the wait."""
 
-    async def drop_async(self, error: BaseException | None, result: Any) -> None:
+    async def drop_async(self) -> None:
         """`drop` in async code."""

@@ -81,7 +81,7 @@ class RetryState:
                         break
                     reason = self.step(error, result)
                     if reason is None and self._repeats is not None:
-                        self._repeats.drop(error, result)
+                        self._repeats.drop()
                     if reason is None and self.waited:
                         self._policy._sleep(self.waited, error)
                         reason = "deadline" if self.left() <= 0 else None
@@ -109,7 +109,7 @@ class RetryState:
                         break
                     reason = self.step(error, result)
                     if reason is None and self._repeats is not None:
-                        await self._repeats.drop_async(error, result)
+                        await self._repeats.drop_async()
                     if reason is None and (self.waited or not self.attempt % YIELD_EVERY):
                         await wait_here(
                             self._policy.name, self.last_error, loops.sleep, self.waited

@@ -6,14 +6,19 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from resilient._core.chaining import add_note
 from resilient._core.http import LEAST
 from resilient._policies.common.policy import Policy
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
 from resilient._runtime import clock
 from resilient.errors import DeadlineExceeded, Rejected
-from resilient.integrations._client.exchange import LEEWAY, Exchange, current
+from resilient.integrations._client.exchange import (
+    LEEWAY,
+    Exchange,
+    close_each,
+    current,
+    note_deadline,
+)
 from resilient.integrations._client.families import of_both
 from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.met import Met, answers
@@ -69,9 +74,10 @@ class Client:
             raise self._of_both(refused)
         finally:
             refused = None  # type: ignore[assignment]  # or it would keep itself alive
+            exchange.body_error = None  # the same
             current.reset(token)
             for other in exchange.others(answer):
-                self._library.close(other)
+                exchange.close(other)
 
     async def send_async(self, request: Any) -> Any:
         """The answer to *request*, unread."""
@@ -88,9 +94,10 @@ class Client:
             raise self._of_both(refused)
         finally:
             refused = None  # type: ignore[assignment]  # or it would keep itself alive
+            exchange.body_error = None  # the same
             current.reset(token)
             if others := list(exchange.others(answer)):
-                await self._close(others)
+                await _close(exchange, others, answer)
 
     def _attempt(self, request: Any) -> Any:
         exchange = current.get()
@@ -98,9 +105,7 @@ class Client:
         try:
             answer = self._transmit(request, outgoing)
         except self._library.timed_out as error:
-            if (limit := deadline_here()) is not None and left_here() <= 0:
-                text = str(limit._exceeded(self._settings.name, started=True))
-                add_note(error, text, text)
+            note_deadline(error, self._settings.name)
             raise
         return exchange.answered(answer)
 
@@ -151,7 +156,7 @@ class Client:
     def _over_while_waiting(self, exchange: Exchange) -> Exception:
         """The limit came while a retry waited, and the answer before it is closed."""
         name, limit = self._settings.name, deadline_here()
-        if limit is not None:
+        if limit is not None and left_here() <= 0:
             return self._of_both(limit._exceeded(name, started=False))
         elapsed = clock.now() - exchange.began  # it was ``within`` of the retry
         return self._of_both(DeadlineExceeded(name, elapsed, elapsed, started=False))
@@ -161,13 +166,18 @@ class Client:
         mine = self._library.rejected if isinstance(error, Rejected) else self._library.timed_out
         return of_both(error, mine)
 
-    async def _close(self, answers: list[Any]) -> None:
-        """Close them, even if the caller is cancelled."""
-        from anyio import CancelScope  # noqa: PLC0415  # most calls have one answer
 
-        with CancelScope(shield=True):
-            for answer in answers:
-                await self._library.close_async(answer)
+async def _close(exchange: Exchange, others: list[Any], answer: Any) -> None:
+    """Close the *others*. If asyncio cancels the caller meanwhile, it does not get *answer*."""
+    from anyio import CancelScope  # noqa: PLC0415  # most calls have one answer
+
+    with CancelScope(shield=True):
+        try:
+            await close_each(exchange, others)
+        except BaseException:
+            if answer is not None:
+                await exchange.close_async(answer)
+            raise
 
 
 def _find(stacks: dict[Policy, T], policy: Policy | None, make: Callable[[Policy | None], T]) -> T:

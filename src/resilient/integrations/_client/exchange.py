@@ -8,9 +8,11 @@ are still open, and the calls of breakers and limits that must stay open with th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
+from resilient._core.chaining import add_note
 from resilient._core.http import LEAST, Fault, forbids_retry, limit_text, repeatable, retry_after_of
 from resilient._policies.common.calls import Call
 from resilient._policies.common.served import served
@@ -18,6 +20,7 @@ from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
 from resilient._policies.retry.deciding import is_final
 from resilient._runtime import clock
+from resilient.errors import DeadlineExceeded
 from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.settings import Settings
 from resilient.integrations.http import BadStatus, said
@@ -40,17 +43,21 @@ class Held:
 
     def end(self, error: BaseException | None = None) -> None:
         """The body was read, or closed, or broke by *error*. Only the first time counts."""
-        while self._calls:
-            self._calls.pop(0).close(error)
+        while True:
+            try:
+                call = self._calls.pop(0)
+            except IndexError:  # perhaps another thread has closed the answer, to end its reading
+                return
+            call.close(error)
 
 
 class Attempt:
     """An answer that is open, and the calls that it is the answer to."""
 
-    __slots__ = ("answer", "calls")
+    __slots__ = ("answer", "branch", "calls")
 
     def __init__(self, answer: Any) -> None:
-        self.answer = answer
+        self.answer, self.branch = answer, branch.get()
         self.calls: list[Call] = []
 
 
@@ -69,8 +76,8 @@ class Exchange:
         self.is_replayable = library.is_replayable(request)
         self.attempts: list[Attempt] = []
         self._dropped: list[Any] = []
-        self.body_error: BaseException | None = None
-        """What the caller's own body raised."""
+        self.body_error: Exception | None = None
+        """What the caller's own body raised, until the exchange is over."""
 
     # Attempts.
 
@@ -173,32 +180,67 @@ class Exchange:
         """The attempt whose answer this is."""
         return next((one for one in self.attempts if one.answer is answer), None)
 
-    def drop(self, error: BaseException | None, answer: Any) -> Any:
-        """The answer that is not wanted any more, because another attempt follows: close it."""
-        if isinstance(error, BadStatus):
-            answer = error.response
-        attempt = self.attempt_of(answer)
-        if attempt is None:
-            return None
-        self.attempts.remove(attempt)
-        self._dropped.append(answer)
-        Held(attempt.calls).end()
-        return answer
+    def drop(self) -> list[Any]:
+        """The answers that are not wanted any more, because another attempt follows: close them.
+        What runs beside it, in other branches, keeps its own.
+        """
+        here = branch.get()
+        unwanted = [one for one in self.attempts if one.branch[: len(here)] == here]
+        for attempt in unwanted:
+            self.attempts.remove(attempt)
+            self._dropped.append(attempt.answer)
+            Held(attempt.calls).end()
+        return [attempt.answer for attempt in unwanted]
 
     def is_dropped(self, answer: Any) -> bool:
-        """Whether it is closed, since another attempt was to follow, for which no time was left."""
-        return any(one is answer for one in self._dropped)
+        """Whether it is closed, since another attempt was to follow, for which no time was left.
+
+        A transport that makes its answers may give the same one again: then it has come anew.
+        """
+        dropped = any(one is answer for one in self._dropped)
+        return dropped and self.attempt_of(answer) is None
 
     def others(self, answer: Any) -> Iterator[Any]:
         """Each open answer but *answer*, which the caller gets: close it."""
         while self.attempts:
             attempt = self.attempts.pop()
             if attempt.answer is answer:
-                if attempt.calls:
-                    self.library.hold(answer, Held(attempt.calls))
+                self.library.hold(answer, Held(attempt.calls))
             else:
                 Held(attempt.calls).end()
                 yield attempt.answer
 
+    # Twins. That an answer breaks as it is closed is no matter of the call: nobody wants it.
+
+    def close(self, answer: Any) -> None:
+        """Close an answer that the caller does not get."""
+        with suppress(Exception):
+            self.library.close(answer)
+
+    async def close_async(self, answer: Any) -> None:
+        """Close an answer that the caller does not get."""
+        with suppress(Exception):
+            await self.library.close_async(answer)
+
 
 current: ContextVar[Exchange] = ContextVar("resilient.http.exchange")
+branch: ContextVar[tuple[object, ...]] = ContextVar("resilient.http.branch", default=())
+"""The attempts of hedges that this is in, outermost first."""
+
+
+def note_deadline(error: BaseException, name: str) -> None:
+    """Say in a time-out of the library which deadline it was, if it was one."""
+    if isinstance(error, DeadlineExceeded):  # which says so itself
+        return
+    if (limit := deadline_here()) is not None and left_here() <= 0:
+        text = str(limit._exceeded(name, started=True))
+        add_note(error, text, text)
+
+
+async def close_each(exchange: Exchange, answers: list[Any]) -> None:
+    """Close answers that the caller does not get, the rest also if one is interrupted."""
+    if answers:
+        try:
+            await exchange.close_async(answers.pop())
+        finally:
+            await close_each(exchange, answers)

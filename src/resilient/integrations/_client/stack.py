@@ -16,7 +16,8 @@ from resilient._policies.pipeline import Pipeline
 from resilient._policies.retry import Retry
 from resilient._policies.singleflight import SingleFlight
 from resilient._policies.timeout import Timeout
-from resilient.integrations._client.exchange import current
+from resilient._runtime.keying import Key
+from resilient.integrations._client.exchange import branch, close_each, current
 
 Sync = Callable[[Any], Any]
 Async = Callable[[Any], Awaitable[Any]]
@@ -35,20 +36,40 @@ def members(policy: Policy | None) -> Iterator[Member]:
         for inner in policy.policies:
             yield from members(inner)  # type: ignore[arg-type]  # what a pipeline takes is a Policy
     elif isinstance(policy, AdmissionPolicy | Retry | Hedge | Fallback | Timeout):
+        if isinstance(key := _key_of(policy), str):
+            raise TypeError(
+                f"policy must not have {policy!r} in it: its key must be a function of the "
+                f"request, such as origin, not {key!r}"
+            )
         yield policy
     else:
         why = ": its answer is used once" if isinstance(policy, Cache | SingleFlight) else ""
         raise TypeError(f"policy must not have {policy!r} in it{why}")
 
 
+def _key_of(policy: Member) -> Key | None:
+    if isinstance(policy, AdmissionPolicy):
+        return policy._states._key
+    return policy._settings.key if isinstance(policy, Retry) else None
+
+
 def stack_sync(policy: Policy | None, send: Sync) -> Sync:
-    """*send* under *policy*."""
+    """*send* under *policy*.
+
+    Raises:
+        TypeError: there is a hedge in it.
+    """
     for member in reversed(list(members(policy))):
         if isinstance(member, AdmissionPolicy):
             send = _hold_sync(member, send)
         elif isinstance(member, Retry):
             send = member._repeating(send, REPEATS)
-        else:  # of these a hedge says that it needs an async client
+        elif isinstance(member, Hedge):
+            raise TypeError(
+                f"policy must not have {member!r} in it for a sync client: "
+                "a hedge runs attempts beside each other, which needs an async client"
+            )
+        else:
             send = member._wrap_sync(send)
     return send
 
@@ -115,22 +136,25 @@ class _Repeats:
     def may_repeat(self, error: BaseException | None) -> bool:
         return current.get().may_repeat(error)
 
-    def drop(self, error: BaseException | None, result: Any) -> None:
+    def drop(self) -> None:
         exchange = current.get()
-        if (answer := exchange.drop(error, result)) is not None:
-            exchange.library.close(answer)
+        for answer in exchange.drop():
+            exchange.close(answer)
 
-    async def drop_async(self, error: BaseException | None, result: Any) -> None:
+    async def drop_async(self) -> None:
         exchange = current.get()
-        if (answer := exchange.drop(error, result)) is not None:
-            await exchange.library.close_async(answer)
+        await close_each(exchange, exchange.drop())
 
 
 REPEATS = _Repeats()
 
 
 def _hedge(policy: Hedge, send: Async) -> Async:
-    hedged = policy._repeating_async(send, REPEATS)
+    async def attempt(request: Any) -> Any:
+        branch.set((*branch.get(), object()))  # it has a task, and so a context, of its own
+        return await send(request)
+
+    hedged = policy._repeating_async(attempt, REPEATS)
 
     async def hedging(request: Any) -> Any:
         return await (hedged if current.get().may_hedge() else send)(request)

@@ -7,7 +7,7 @@ from typing import Any
 
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
-from resilient.integrations._client.exchange import Exchange, Held
+from resilient.integrations._client.exchange import Exchange, Held, note_deadline
 from resilient.integrations._client.families import of_both
 
 
@@ -20,7 +20,7 @@ class WatchedBody:
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._stream
-        except BaseException as error:
+        except Exception as error:
             self._exchange.body_error = error
             raise
 
@@ -28,7 +28,7 @@ class WatchedBody:
         try:
             async for part in self._stream:
                 yield part
-        except BaseException as error:
+        except Exception as error:
             self._exchange.body_error = error
             raise
 
@@ -51,6 +51,8 @@ class HeldBody:
         except GeneratorExit:  # as when all was read, `close` ends it
             raise
         except BaseException as error:
+            if isinstance(error, self._timed_out):
+                note_deadline(error, self._name)
             self._held.end(error)
             raise
 

@@ -120,7 +120,7 @@ class HttpxFamily:
         for name, value in outgoing.headers.items():
             made.headers[name] = value
         if outgoing.longest < math.inf:
-            told = request.extensions.get("timeout") or dict.fromkeys(WAITS)
+            told = dict.fromkeys(WAITS) | (request.extensions.get("timeout") or {})
             made.extensions["timeout"] = {
                 wait: outgoing.longest if seconds is None else min(seconds, outgoing.longest)
                 for wait, seconds in told.items()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from resilient._runtime import loops
@@ -55,15 +56,19 @@ async def sheltered(
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         scope.cancel()
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:  # once more: the first one is raised below
-                continue
+        with CancelScope(shield=True):  # or anyio cancels again and again, which breakers would see
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:  # once more: the first one is raised below
+                    continue
         came = not task.cancelled() and task.exception() is None and task.result() is not None
         if came and undo is not None:
-            await sheltered(undo, task.result())
+            with suppress(Exception):  # the caller is cancelled, whatever comes of it
+                await sheltered(undo, task.result())
         raise
+    finally:
+        del task  # or what it raised would keep itself alive
 
 
 class ShelteredBody:
@@ -74,16 +79,17 @@ class ShelteredBody:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         parts = self._stream.__aiter__()
-        if self._each_part:
-            while (part := await sheltered(anext, parts, None)) is not None:
-                yield part
-            return
         try:
-            async for part in parts:
-                yield part
-        finally:
-            if isinstance(parts, AsyncGenerator):
-                await parts.aclose()
+            if self._each_part:
+                while (part := await sheltered(anext, parts, None)) is not None:
+                    yield part
+            else:
+                async for part in parts:
+                    yield part
+        except BaseException:
+            if isinstance(parts, AsyncGenerator):  # or its end is a task of the loop's
+                await (sheltered(parts.aclose) if self._each_part else parts.aclose())
+            raise
 
     async def aclose(self) -> None:
         await sheltered(self._stream.aclose)

@@ -107,12 +107,16 @@ class FamilyTransport:
 
     def _transmit(self, request: Any, outgoing: Outgoing) -> Any:
         made = self._family.outgoing(request, outgoing)
-        return self._inner("handle_request", "HTTPTransport").handle_request(made)
+        answer = self._inner("handle_request", "HTTPTransport").handle_request(made)
+        answer.request = request  # for what asks a BadStatus; the client does it, but later
+        return answer
 
     async def _transmit_async(self, request: Any, outgoing: Outgoing) -> Any:
         made = self._family.outgoing(request, outgoing)
         inner = self._inner("handle_async_request", "AsyncHTTPTransport")
-        return await self._family.ask(inner, made)
+        answer = await self._family.ask(inner, made)
+        answer.request = request  # the same
+        return answer
 
     # The transport inside.
 
@@ -181,4 +185,5 @@ class FamilyTransport:
         )
 
     def __repr__(self) -> str:
-        return f"ResilientTransport({self._given or ''}, policy={self.policy!r})"
+        inside = "" if self._given is None else f"{self._given!r}, "
+        return f"ResilientTransport({inside}policy={self.policy!r})"
