@@ -156,6 +156,11 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         error: BaseException | None,
         outcome_override: str | None,
     ) -> None:
+        if outcome_override is None and error is None:
+            now = clock.now()
+            if now < ticket.until and now - began <= self._fast_below:
+                next(ticket.succeeded)  # as in `fast_path`, without the lock
+                return
         if outcome_override is not None:
             verdict = Verdict.FAILURE if outcome_override == "fail" else Verdict.IGNORED
         elif error is not None:

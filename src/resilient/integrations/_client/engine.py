@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from resilient._core.http import LEAST
@@ -49,8 +48,8 @@ class Client:
         list(members(settings.policy))  # refuses what can't stand around a request
         self._library, self._settings = library, settings
         self._transmit, self._transmit_async = transmit, transmit_async
-        self._sync: dict[Policy, Sync] = {}
-        self._async: dict[Policy, Async] = {}
+        self._sync: dict[Policy | None, Sync] = {}
+        self._async: dict[Policy | None, Async] = {}
 
     @property
     def policy(self) -> Policy | None:
@@ -128,10 +127,14 @@ class Client:
         return self._settings.policy if chosen is KEEP else chosen
 
     def _stack(self) -> Sync:
-        return _find(self._sync, self._policy(), partial(stack_sync, send=self._attempt))
+        policy = self._policy()
+        stack = self._sync.get(policy)
+        return stack or _keep(self._sync, policy, stack_sync(policy, self._attempt))
 
     def _stack_async(self) -> Async:
-        return _find(self._async, self._policy(), partial(stack_async, send=self._attempt_async))
+        policy = self._policy()
+        stack = self._async.get(policy)
+        return stack or _keep(self._async, policy, stack_async(policy, self._attempt_async))
 
     def _checked(self, exchange: Exchange, answer: Any) -> Any:
         """*answer*, if the caller can have it."""
@@ -180,13 +183,9 @@ async def _close(exchange: Exchange, others: list[Any], answer: Any) -> None:
             raise
 
 
-def _find(stacks: dict[Policy, T], policy: Policy | None, make: Callable[[Policy | None], T]) -> T:
-    """The stack of *policy*, made the first time."""
-    if policy is None:
-        return make(None)
-    stack = stacks.get(policy)
-    if stack is None:
-        if len(stacks) >= MOST:
-            stacks.clear()
-        stack = stacks[policy] = make(policy)
+def _keep(stacks: dict[Policy | None, T], policy: Policy | None, stack: T) -> T:
+    """Keep the *stack* of a policy for its next request."""
+    if len(stacks) >= MOST:
+        stacks.clear()
+    stacks[policy] = stack
     return stack

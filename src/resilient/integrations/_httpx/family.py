@@ -105,18 +105,12 @@ class HttpxFamily:
 
     def outgoing(self, request: Any, outgoing: Outgoing) -> Any:
         """*request* as one attempt sends it (W11, W12). The caller's stays as it is."""
-        exchange, stream = current.get(), request.stream
+        made = self.module.Request.__new__(type(request))  # `copy` leaves out what is not pickled
+        made.__dict__.update(request.__dict__)
+        made.headers, made.extensions = request.headers.copy(), dict(request.extensions)
+        exchange = current.get()
         if not exchange.is_replayable:
-            stream = self._watched(stream, exchange)
-        made = self.module.Request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            stream=stream,
-            extensions=dict(request.extensions),
-        )
-        if exchange.is_replayable:
-            made.read()  # as the caller's has been: a transport may look at its content
+            made.stream = self._watched(request.stream, exchange)
         for name, value in outgoing.headers.items():
             made.headers[name] = value
         if outgoing.longest < math.inf:
