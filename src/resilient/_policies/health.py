@@ -49,7 +49,7 @@ def health(*, critical: Critical = ()) -> dict[str, Any]:
     return {"status": next(one for one in WORST_FIRST if one in statuses), "policies": found}
 
 
-def check_critical(critical: object) -> Collection[str] | Literal[True]:
+def check_critical(critical: object) -> Critical:
     """*critical*, if it says which breakers are."""
     if critical is True:
         return True

@@ -196,7 +196,7 @@ class HealthApp:
     """
 
     def __init__(self, *, critical: Critical = (), details: bool = True) -> None:
-        self._critical = check_critical(critical)
+        self._critical: Critical = check_critical(critical)
         if not isinstance(details, bool):
             refuse_type("details", details, "True or False")
         self._details = details
