@@ -531,6 +531,24 @@ def test_a_request_whose_retries_are_used_up_says_so(
     world.run(scenario)
 
 
+@pytest.mark.rule("W25", "W8")
+def test_a_handler_that_passes_the_word_on_says_it_once(world: World) -> None:
+    async def scenario(_: World) -> None:
+        again = retry(on=ConnectionError, attempts=2, wait=0, budget=None)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            with pytest.raises(ConnectionError):
+                await again.call(raising(ConnectionError()), scope, receive, send)
+            told = [(b"X-Should-Retry", b"false"), (b"a", b"b")]
+            await send({"type": "http.response.start", "status": 503, "headers": told})
+            await send({"type": "http.response.body"})
+
+        peer = await Peer().ask(ResilientMiddleware(app))
+        assert peer.sent[0]["headers"] == [(b"a", b"b"), (b"x-should-retry", b"false")]
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W25")
 def test_an_error_that_passes_a_used_up_request_is_answered_and_raised(world: World) -> None:
     async def scenario(_: World) -> None:

@@ -85,8 +85,9 @@ class Reply:
             return message
         if status != 429 and status < LAST:  # noqa: PLR2004  # what a client may repeat
             return message
-        word = (self._should_retry.lower().encode(), b"false")
-        return {**message, "headers": [*message.get("headers", ()), word]}
+        name = self._should_retry.lower().encode()
+        others = [one for one in message.get("headers", ()) if one[0].lower() != name]
+        return {**message, "headers": [*others, (name, b"false")]}  # what stands twice says nothing
 
     def _is_last(self, kind: str, message: Message) -> bool:
         if kind == ".trailers":
