@@ -660,6 +660,30 @@ def test_a_caller_that_leaves_is_told_of_again_and_again(world: World) -> None:
 
 
 @pytest.mark.rule("W26")
+def test_a_body_that_is_given_again_and_again_is_not_read_ahead(world: World) -> None:
+    async def scenario(_: World) -> None:
+        asked, whole = 0, {"type": "http.request", "body": b"whole"}
+
+        async def replays() -> Any:  # as middlewares do that have read the body before
+            nonlocal asked
+            asked += 1
+            assert asked < 10, "read ahead without end"
+            return whole
+
+        async def app(_scope: Any, receive: Any, send: Any) -> None:
+            await anyio.sleep(1)
+            assert [await receive() for _ in range(4)] == [whole] * 4
+            assert asked == 4
+            await answer(send)
+
+        peer = Peer()
+        await ResilientMiddleware(app)(peer.scope, replays, peer.send)
+        assert peer.status == 200
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W26")
 def test_what_breaks_in_receiving_is_the_handlers(world: World) -> None:
     async def scenario(_: World) -> None:
         async def app(_scope: Any, receive: Any, _send: Any) -> None:
