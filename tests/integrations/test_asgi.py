@@ -22,6 +22,7 @@ from resilient import (
     rate_limit,
     remaining,
     retry,
+    throttle,
     timeout,
 )
 from resilient.integrations.asgi import ResilientMiddleware
@@ -585,6 +586,27 @@ def test_a_caller_that_leaves_cancels_the_handler(
         assert guarded.stats().disconnected == (leaves_at is not None and leaves_at < 1.996)
         assert peer.status == (504 if leaves_at is None or leaves_at > 1.996 else None)
         assert world.now() == pytest.approx(min(leaves_at or 2, 1.996), abs=0.001)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W26", "W24", "B9")
+def test_to_the_limit_a_caller_that_leaves_is_no_success(world: World) -> None:
+    async def scenario(_: World) -> None:
+        for work, leaves_at, requests in ((sleeps, 1, 0), (left, None, 1)):
+            limit = throttle()
+            guarded = ResilientMiddleware(app_of(work), limit=limit)
+            await Peer(leaves_at=leaves_at).ask(guarded)
+            assert limit.stats().requests == requests
+
+        async def answers_all_the_same(_scope: Any, _receive: Any, send: Any) -> None:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(2)
+                await answer(send)
+            await sleeps()
+
+        await Peer(leaves_at=1).ask(ResilientMiddleware(answers_all_the_same, limit=limit))
+        assert limit.stats().requests == 2
 
     world.run(scenario)
 

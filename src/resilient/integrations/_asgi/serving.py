@@ -88,6 +88,8 @@ class Serving:
         except BaseException as error:
             self._close_call(error)
             raise
+        if self._call is not None and self._handler.cancelled_caught and not reply.ended:
+            self._call.ignore()  # it was cut short, which says nothing (B9)
         self._close_call(None)
         return None
 
