@@ -763,6 +763,38 @@ def test_a_websocket_is_refused_or_closed(
     world.run(scenario)
 
 
+@pytest.mark.rule("W28")
+@pytest.mark.parametrize(
+    ("begins", "then"),
+    [
+        ({"type": "websocket.accept"}, "websocket.close"),
+        ({"type": "websocket.http.response.start", "status": 403, "headers": []}, None),
+    ],
+)
+def test_a_limit_that_passes_while_a_websocket_is_decided(
+    world: World, begins: Any, then: str | None
+) -> None:
+    async def scenario(_: World) -> None:
+        sent: list[str] = []
+
+        async def slow(message: Any) -> None:
+            sent.append(message["type"])
+            if message is begins:
+                await sleeps()
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await send(begins)
+
+        peer = Peer(kind="websocket", extensions={"websocket.http.response": {}})
+        try:
+            await ResilientMiddleware(app, timeout=1)(peer.scope, peer.receive, slow)
+        except DeadlineExceeded:
+            assert then is None
+        assert sent == [begins["type"], *([] if then is None else [then])]
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W28", "W24")
 def test_a_websocket_holds_its_place_and_limit_until_it_is_accepted(world: World) -> None:
     async def scenario(_: World) -> None:

@@ -35,12 +35,12 @@ class Socket:
         """Let *app* speak with the caller."""
 
         async def watched(message: Message) -> None:
+            accepts = message["type"] == "websocket.accept"
+            closes = message["type"] in {"websocket.close", f"{DENIAL}.start"}
+            # First: cut short in sending it, nobody knows whether it has gone out.
+            self._accepted, self._closed = self._accepted or accepts, self._closed or closes
             await send(message)
-            if message["type"] == "websocket.accept":
-                self._accepted = True
-                self._decided()
-            elif message["type"] in {"websocket.close", f"{DENIAL}.start"}:
-                self._closed = True
+            if accepts or closes:
                 self._decided()
 
         try:
