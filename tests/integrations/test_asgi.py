@@ -170,7 +170,8 @@ def test_how_long_a_request_may_take(
 
 @pytest.mark.rule("W20")
 @pytest.mark.parametrize("zero", ["0", "0.0", "000.000"])
-def test_a_caller_that_has_given_up_is_not_served(world: World, zero: str) -> None:
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_caller_that_has_given_up_is_not_served(world: World, zero: str, kind: str) -> None:
     async def scenario(_: World) -> None:
         served: list[Any] = []
 
@@ -178,9 +179,11 @@ def test_a_caller_that_has_given_up_is_not_served(world: World, zero: str) -> No
             served.append(args)
 
         guarded = ResilientMiddleware(app)
-        peer = await Peer(("X-Request-Timeout", zero)).ask(guarded)
+        denial = {"websocket.http.response": {}}
+        peer = Peer(("X-Request-Timeout", zero), kind=kind, extensions=denial)
+        await peer.ask(guarded)
         assert (peer.status, served) == (504, [])
-        assert guarded.stats().not_started == 1
+        assert (guarded.stats().not_started, guarded.stats().deadline_exceeded) == (1, 0)
 
     world.run(scenario)
 

@@ -28,7 +28,7 @@ class Socket:
     ) -> None:
         self._scope, self._counts, self._limit, self._opener = scope, counts, limit, opener
         self._call: Call | None = None
-        self._accepted = self._closed = False
+        self._started = self._accepted = self._closed = False
         self._shed: Rejected | None = None
 
     async def run(self, app: Callable[..., Awaitable[None]], receive: Receive, send: Send) -> None:
@@ -46,6 +46,7 @@ class Socket:
         try:
             async with self._limit:
                 await self._take_place()
+                self._started = True
                 await app(self._scope, receive, watched)
         except Exception as error:
             answer = answer_to(error) if self._shed is None else answer_to_shed(self._shed)
@@ -97,6 +98,6 @@ class Socket:
         if self._shed is not None:
             self._counts.add("shed")
         elif answer.status == 504:  # noqa: PLR2004  # a limit that has passed
-            self._counts.add("deadline_exceeded")
+            self._counts.add("deadline_exceeded" if self._started else "not_started")
         else:
             self._counts.add("rejected")
