@@ -27,6 +27,7 @@ from resilient import (
 )
 from resilient.integrations.asgi import ResilientMiddleware
 from resilient.integrations.http import Wire, current_attempt
+from resilient.testing import virtual_time
 from tests.worlds import World, world_named
 
 App = Callable[..., Awaitable[None]]
@@ -470,6 +471,54 @@ def test_when_the_answer_has_ended_nothing_is_held(world: World) -> None:
         assert guarded.stats().disconnected == 0
 
     world.run(scenario)
+
+
+@pytest.mark.rule("W27", "W23")
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("fails", [timeout(1)(sleeps), None, KeyError("x")])
+def test_what_a_background_task_raises_goes_to_the_server(
+    world: World, status: int, fails: Any
+) -> None:
+    async def scenario(_: World) -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            try:
+                raise REFUSED
+            except Rejected:
+                await answer(send, status)
+            if isinstance(fails, KeyError):
+                raise fails
+            await (fails or refuses)()
+
+        guarded, peer = ResilientMiddleware(app), Peer()
+        if status == 500 and not isinstance(fails, KeyError):  # taken for the same error
+            await peer.ask(guarded)
+        else:
+            with pytest.raises((DeadlineExceeded, Rejected, KeyError)):
+                await peer.ask(guarded)
+            stats = guarded.stats()
+            assert (stats.deadline_exceeded, stats.rejected) == (0, 0)
+        assert len(peer.sent) == 2
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W27")
+def test_a_limit_that_passes_as_the_last_part_is_sent_is_no_error() -> None:
+    async def scenario() -> None:
+        async def blocks(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                time.advance(2)
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await answer(send)
+            await sleeps()
+
+        guarded = ResilientMiddleware(app, timeout=1)
+        await guarded(Peer().scope, Peer().receive, blocks)
+        assert guarded.stats().deadline_exceeded == 0
+
+    with virtual_time() as time:
+        time.run(scenario)
 
 
 @pytest.mark.rule("W27")

@@ -39,7 +39,7 @@ class Serving:
         self._limit, self._margin, self._opener = limit, margin, opener
         self._call: Call | None = None
         self._handler, self._watcher = CancelScope(), CancelScope()
-        self._started = self._departed = self._ended = False
+        self._started = self._departed = self._ended = self._passed = False
         self._shed: Rejected | None = None
 
     async def run(self, app: App, inbox: Inbox | None, receive: Receive, reply: Reply) -> None:
@@ -67,8 +67,10 @@ class Serving:
 
     def ended(self) -> None:
         """It was sent: what follows is nobody's wait (W27)."""
-        with suppress(RuntimeError):  # it has passed at this very moment
+        try:
             self._limit.reschedule(None)
+        except RuntimeError:  # it has passed at this very moment
+            self._passed = True
         if self._call is not None:
             self._call.close()
 
@@ -127,12 +129,15 @@ class Serving:
 
     async def _conclude(self, error: Exception, reply: Reply) -> None:
         """Answer for a handler that has raised *error*, or raise it."""
+        if reply.ended and reply.answered is None:  # nobody waits for what a background task does
+            if self._passed and isinstance(error, DeadlineExceeded):
+                return
+            raise error
         answer = answer_to(error) if self._shed is None else answer_to_shed(self._shed)
         if answer is not None:
             self._count(answer)
-        over = reply.ended and isinstance(error, DeadlineExceeded)
-        if over or reply.answered is not None or (self._departed and answer is not None):
-            return
+            if reply.answered is not None or self._departed:
+                return
         if reply.begun or (answer is None and not self._request.used_up):
             raise error
         await reply.answer(answer or Answer(500))
