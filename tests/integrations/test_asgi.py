@@ -371,6 +371,20 @@ def test_an_answer_that_has_begun_is_broken_off(world: World, error: Exception |
 
 
 @pytest.mark.rule("W23")
+@pytest.mark.parametrize("kind", ["early_hint", "push", "debug"])
+def test_what_goes_before_an_answer_does_not_begin_it(world: World, kind: str) -> None:
+    async def scenario(_: World) -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": f"http.response.{kind}"})
+            raise REFUSED
+
+        peer = await Peer().ask(ResilientMiddleware(app))
+        assert [message.get("status") for message in peer.sent] == [None, 503, None]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W23")
 def test_a_frameworks_500_made_of_such_an_error_is_replaced(world: World) -> None:
     def framework(inner: App) -> App:
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -469,6 +483,38 @@ def test_when_the_answer_has_ended_nothing_is_held(world: World) -> None:
         assert peer.body == b"ab"
         assert seen == [1, 0, 99, "done"]
         assert guarded.stats().disconnected == 0
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W27")
+@pytest.mark.parametrize(
+    ("trailers", "parts"),
+    [
+        (False, [{"type": "body", "more_body": True}, {"type": "body"}]),
+        (True, [{"type": "body"}, {"type": "trailers", "more_trailers": True},
+                {"type": "trailers"}]),
+        (False, [{"type": "pathsend"}]),
+        (True, [{"type": "pathsend"}, {"type": "trailers"}]),
+        (False, [{"type": "zerocopysend", "more_body": True}, {"type": "zerocopysend"}]),
+        (False, [{"type": "zerocopysend", "more_body": True}, {"type": "body"}]),
+    ],
+)  # fmt: skip
+def test_which_part_is_the_last(world: World, trailers: bool, parts: list[Any]) -> None:
+    async def scenario(_: World) -> None:
+        held: list[int] = []
+        places = bulkhead(1)
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            start = {"type": "http.response.start", "status": 200, "trailers": trailers}
+            await send(start)
+            for part in parts:
+                held.append(places.stats().in_flight)
+                await send({**part, "type": f"http.response.{part['type']}"})
+            held.append(places.stats().in_flight)
+
+        await Peer().ask(ResilientMiddleware(app, limit=places))
+        assert held == [1] * len(parts) + [0]
 
     world.run(scenario)
 

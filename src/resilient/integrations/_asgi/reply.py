@@ -53,7 +53,7 @@ class Reply:
                 return
             self._trailers = bool(message.get("trailers"))
             message = self._marked(message)
-        self.begun = True
+            self.begun = True  # what may go before it, such as a hint or a push, is no answer
         if not self._is_last(kind, message):
             await self._send(message)
         else:
@@ -92,7 +92,7 @@ class Reply:
     def _is_last(self, kind: str, message: Message) -> bool:
         if kind == ".trailers":
             return not message.get("more_trailers")
-        if kind == ".body":
+        if kind in {".body", ".zerocopysend"}:
             return not message.get("more_body") and not self._trailers
         return kind == ".pathsend" and not self._trailers
 
