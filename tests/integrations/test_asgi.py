@@ -408,6 +408,23 @@ def test_a_frameworks_500_made_of_such_an_error_is_replaced(world: World) -> Non
     world.run(scenario)
 
 
+@pytest.mark.rule("W23")
+def test_what_is_handled_around_the_middleware_is_not_taken_for_the_cause_of_a_500(
+    world: World,
+) -> None:
+    async def scenario(_: World) -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await answer(send, 500)
+
+        try:
+            await refuses()
+        except Rejected:
+            peer = await Peer().ask(ResilientMiddleware(app))  # another application, instead
+        assert (peer.status, peer.body) == (500, b"hello")
+
+    world.run(scenario)
+
+
 # W24: a limit of the server's own.
 
 

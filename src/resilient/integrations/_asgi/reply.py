@@ -38,6 +38,7 @@ class Reply:
         self._send, self._request, self._should_retry = send, request, should_retry
         self._is_head, self._prefix, self._end = is_head, prefix, end
         self._trailers = False
+        self._outside = sys.exc_info()[1]  # what the one who calls us handles is no matter of ours
         self.begun = self.ended = False
         self.answered: Answer | None = None
         """Ours, in place of the handler's."""
@@ -76,7 +77,7 @@ class Reply:
     def _instead(self) -> Answer | None:
         """The answer to the error that a framework handles while it answers 500."""
         error = sys.exc_info()[1]
-        return None if error is None else answer_to(error)
+        return None if error is None or error is self._outside else answer_to(error)
 
     def _marked(self, message: Message) -> Message:
         """*message*, which begins an answer, with a word on whether to try again (W25)."""
