@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -458,6 +460,28 @@ def test_what_the_limit_refuses_is_shed(world: World, limit: Any, status: int) -
         assert (served, guarded.stats().shed, guarded.stats().rejected) == (1, 1, 0)
 
     world.run(scenario)
+
+
+@pytest.mark.rule("W24", "F3")
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_what_is_shed_leaves_nothing_for_the_collector(world: World, kind: str) -> None:
+    async def scenario(_: World) -> None:
+        places = bulkhead(1)
+        guarded = ResilientMiddleware(app_of(left), limit=places)
+        with places:
+            peer = Peer(kind=kind)
+            gone = weakref.ref(peer)
+            await peer.ask(guarded)
+            del peer
+            await anyio.lowlevel.checkpoint()
+            assert gone() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        world.run(scenario)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.rule("W24")

@@ -58,7 +58,7 @@ class Serving:
             if error is not None:
                 await self._conclude(error, reply)
         finally:
-            error = None
+            error = self._shed = None  # no cycles: under overload there would be one per request
 
     def ending(self) -> None:
         """The last part of the answer is being sent: servers call that a departure, too."""

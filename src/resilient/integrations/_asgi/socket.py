@@ -58,6 +58,8 @@ class Socket:
         except BaseException as error:
             self._end_call(error)
             raise
+        finally:
+            self._shed = None  # no cycle by its traceback
         self._end_call(None)
 
     async def _take_place(self) -> None:
