@@ -44,7 +44,7 @@ class Serving:
 
     async def run(self, app: App, inbox: Inbox | None, receive: Receive, reply: Reply) -> None:
         """Let *app* answer; where it can't, answer for it (W23)."""
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             if inbox is None:
                 error = await self._work(app, receive, reply)
@@ -76,7 +76,7 @@ class Serving:
 
     # The handler.
 
-    async def _work(self, app: App, receive: Receive, reply: Reply) -> Exception | None:
+    async def _work(self, app: App, receive: Receive, reply: Reply) -> BaseException | None:
         """Run the handler; what it raises is returned, since a group would wrap it."""
         try:
             async with self._limit:
@@ -84,7 +84,7 @@ class Serving:
                     await self._take_place()
                     self._started = True
                     await app(self._scope, receive, reply.send)
-        except Exception as error:  # noqa: BLE001  # concluded, or raised again
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # see _conclude
             self._close_call(error)
             return error
         except BaseException as error:
@@ -127,8 +127,10 @@ class Serving:
 
     # The end.
 
-    async def _conclude(self, error: Exception, reply: Reply) -> None:
+    async def _conclude(self, error: BaseException, reply: Reply) -> None:
         """Answer for a handler that has raised *error*, or raise it."""
+        if not isinstance(error, Exception):  # the program ends
+            raise error
         if reply.ended and reply.answered is None:  # nobody waits for what a background task does
             if self._passed and isinstance(error, DeadlineExceeded):
                 return
