@@ -182,7 +182,7 @@ def test_a_caller_that_has_given_up_is_not_served(world: World, zero: str, kind:
             served.append(args)
 
         guarded = ResilientMiddleware(app)
-        denial = {"websocket.http.response": {}}
+        denial: dict[str, Any] = {"websocket.http.response": {}}
         peer = Peer(("X-Request-Timeout", zero), kind=kind, extensions=denial)
         await peer.ask(guarded)
         assert (peer.status, served) == (504, [])
@@ -426,10 +426,11 @@ def test_what_is_handled_around_the_middleware_is_not_taken_for_the_cause_of_a_5
         async def app(_scope: Any, _receive: Any, send: Any) -> None:
             await answer(send, 500)
 
+        peer = Peer()
         try:
             await refuses()
         except Rejected:
-            peer = await Peer().ask(ResilientMiddleware(app))  # another application, instead
+            await peer.ask(ResilientMiddleware(app))  # another application, instead
         assert (peer.status, peer.body) == (500, b"hello")
 
     world.run(scenario)
@@ -752,8 +753,9 @@ def test_to_the_limit_a_caller_that_leaves_is_no_success(world: World) -> None:
                 await answer(send)
             await sleeps()
 
+        limit = throttle()
         await Peer(leaves_at=1).ask(ResilientMiddleware(answers_all_the_same, limit=limit))
-        assert limit.stats().requests == 2
+        assert limit.stats().requests == 1
 
     world.run(scenario)
 
