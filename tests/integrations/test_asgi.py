@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -22,10 +24,12 @@ from resilient import (
     rate_limit,
     remaining,
     retry,
+    throttle,
     timeout,
 )
 from resilient.integrations.asgi import ResilientMiddleware
 from resilient.integrations.http import Wire, current_attempt
+from resilient.testing import virtual_time
 from tests.worlds import World, world_named
 
 App = Callable[..., Awaitable[None]]
@@ -169,7 +173,8 @@ def test_how_long_a_request_may_take(
 
 @pytest.mark.rule("W20")
 @pytest.mark.parametrize("zero", ["0", "0.0", "000.000"])
-def test_a_caller_that_has_given_up_is_not_served(world: World, zero: str) -> None:
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_caller_that_has_given_up_is_not_served(world: World, zero: str, kind: str) -> None:
     async def scenario(_: World) -> None:
         served: list[Any] = []
 
@@ -177,9 +182,11 @@ def test_a_caller_that_has_given_up_is_not_served(world: World, zero: str) -> No
             served.append(args)
 
         guarded = ResilientMiddleware(app)
-        peer = await Peer(("X-Request-Timeout", zero)).ask(guarded)
+        denial: dict[str, Any] = {"websocket.http.response": {}}
+        peer = Peer(("X-Request-Timeout", zero), kind=kind, extensions=denial)
+        await peer.ask(guarded)
         assert (peer.status, served) == (504, [])
-        assert guarded.stats().not_started == 1
+        assert (guarded.stats().not_started, guarded.stats().deadline_exceeded) == (1, 0)
 
     world.run(scenario)
 
@@ -216,6 +223,9 @@ def test_a_timeout_function_that_fails_is_logged_once_and_limits_nothing(
 )  # fmt: skip
 def test_a_stranger_can_shorten_nothing(world: World, client: Any, near: bool) -> None:
     async def scenario(_: World) -> None:
+        guarded = ResilientMiddleware(app_of(left))
+        await Peer(("X-Request-Timeout", "soon"), client=client).ask(guarded)
+        assert guarded.stats().ignored_headers == 1  # malformed, whoever says it
         guarded = ResilientMiddleware(app_of(left))
         headers = [("X-Request-Timeout", "2"), ("X-Request-Attempt", "3")]
         peer = await Peer(*headers, client=client).ask(guarded)
@@ -320,15 +330,23 @@ def repr_of(message: Any) -> bytes:
 
 
 @pytest.mark.rule("W23")
+@pytest.mark.parametrize("watches", [True, False])
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), ExceptionGroup("", [REFUSED, KeyError("x")]), TimeoutError()], ids=str
-)
-def test_other_errors_pass(world: World, error: Exception) -> None:
+    "error",
+    [KeyError("x"), ExceptionGroup("", [REFUSED, KeyError("x")]), TimeoutError(), SystemExit(3),
+     KeyboardInterrupt()],
+    ids=repr,
+)  # fmt: skip
+def test_other_errors_pass(world: World, error: BaseException, watches: bool) -> None:
     async def scenario(_: World) -> None:
         peer = Peer()
-        with pytest.raises(type(error)) as raised:
-            await peer.ask(ResilientMiddleware(raising(error)))
-        assert raised.value is error
+        try:
+            guarded = ResilientMiddleware(raising(error), cancel_on_disconnect=watches)
+            await peer.ask(guarded)
+        except BaseException as raised:
+            assert raised is error  # noqa: PT017  # it may be no Exception
+        else:
+            pytest.fail("nothing was raised")
         assert peer.sent == []
 
     world.run(scenario)
@@ -366,6 +384,20 @@ def test_an_answer_that_has_begun_is_broken_off(world: World, error: Exception |
 
 
 @pytest.mark.rule("W23")
+@pytest.mark.parametrize("kind", ["early_hint", "push", "debug"])
+def test_what_goes_before_an_answer_does_not_begin_it(world: World, kind: str) -> None:
+    async def scenario(_: World) -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": f"http.response.{kind}"})
+            raise REFUSED
+
+        peer = await Peer().ask(ResilientMiddleware(app))
+        assert [message.get("status") for message in peer.sent] == [None, 503, None]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W23")
 def test_a_frameworks_500_made_of_such_an_error_is_replaced(world: World) -> None:
     def framework(inner: App) -> App:
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -385,6 +417,24 @@ def test_a_frameworks_500_made_of_such_an_error_is_replaced(world: World) -> Non
         with pytest.raises(KeyError):
             await peer.ask(ResilientMiddleware(framework(raising(KeyError("x")))))
         assert (peer.status, peer.body) == (500, b"Internal Server Error")
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W23")
+def test_what_is_handled_around_the_middleware_is_not_taken_for_the_cause_of_a_500(
+    world: World,
+) -> None:
+    async def scenario(_: World) -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await answer(send, 500)
+
+        peer = Peer()
+        try:
+            await refuses()
+        except Rejected:
+            await peer.ask(ResilientMiddleware(app))  # another application, instead
+        assert (peer.status, peer.body) == (500, b"hello")
 
     world.run(scenario)
 
@@ -422,6 +472,28 @@ def test_what_the_limit_refuses_is_shed(world: World, limit: Any, status: int) -
         assert (served, guarded.stats().shed, guarded.stats().rejected) == (1, 1, 0)
 
     world.run(scenario)
+
+
+@pytest.mark.rule("W24", "F3")
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_what_is_shed_leaves_nothing_for_the_collector(world: World, kind: str) -> None:
+    async def scenario(_: World) -> None:
+        places = bulkhead(1)
+        guarded = ResilientMiddleware(app_of(left), limit=places)
+        with places:
+            peer = Peer(kind=kind)
+            gone = weakref.ref(peer)
+            await peer.ask(guarded)
+            del peer
+            await anyio.lowlevel.checkpoint()
+            assert gone() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        world.run(scenario)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.rule("W24")
@@ -466,6 +538,86 @@ def test_when_the_answer_has_ended_nothing_is_held(world: World) -> None:
         assert guarded.stats().disconnected == 0
 
     world.run(scenario)
+
+
+@pytest.mark.rule("W27")
+@pytest.mark.parametrize(
+    ("trailers", "parts"),
+    [
+        (False, [{"type": "body", "more_body": True}, {"type": "body"}]),
+        (True, [{"type": "body"}, {"type": "trailers", "more_trailers": True},
+                {"type": "trailers"}]),
+        (False, [{"type": "pathsend"}]),
+        (True, [{"type": "pathsend"}, {"type": "trailers"}]),
+        (False, [{"type": "zerocopysend", "more_body": True}, {"type": "zerocopysend"}]),
+        (False, [{"type": "zerocopysend", "more_body": True}, {"type": "body"}]),
+    ],
+)  # fmt: skip
+def test_which_part_is_the_last(world: World, trailers: bool, parts: list[Any]) -> None:
+    async def scenario(_: World) -> None:
+        held: list[int] = []
+        places = bulkhead(1)
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            start = {"type": "http.response.start", "status": 200, "trailers": trailers}
+            await send(start)
+            for part in parts:
+                held.append(places.stats().in_flight)
+                await send({**part, "type": f"http.response.{part['type']}"})
+            held.append(places.stats().in_flight)
+
+        await Peer().ask(ResilientMiddleware(app, limit=places))
+        assert held == [1] * len(parts) + [0]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W27", "W23")
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("fails", [timeout(1)(sleeps), None, KeyError("x")])
+def test_what_a_background_task_raises_goes_to_the_server(
+    world: World, status: int, fails: Any
+) -> None:
+    async def scenario(_: World) -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            try:
+                raise REFUSED
+            except Rejected:
+                await answer(send, status)
+            if isinstance(fails, KeyError):
+                raise fails
+            await (fails or refuses)()
+
+        guarded, peer = ResilientMiddleware(app), Peer()
+        if status == 500 and not isinstance(fails, KeyError):  # taken for the same error
+            await peer.ask(guarded)
+        else:
+            with pytest.raises((DeadlineExceeded, Rejected, KeyError)):
+                await peer.ask(guarded)
+            stats = guarded.stats()
+            assert (stats.deadline_exceeded, stats.rejected) == (0, 0)
+        assert len(peer.sent) == 2
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W27")
+def test_a_limit_that_passes_as_the_last_part_is_sent_is_no_error() -> None:
+    async def scenario() -> None:
+        async def blocks(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                time.advance(2)
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await answer(send)
+            await sleeps()
+
+        guarded = ResilientMiddleware(app, timeout=1)
+        await guarded(Peer().scope, Peer().receive, blocks)
+        assert guarded.stats().deadline_exceeded == 0
+
+    with virtual_time() as time:
+        time.run(scenario)
 
 
 @pytest.mark.rule("W27")
@@ -531,6 +683,24 @@ def test_a_request_whose_retries_are_used_up_says_so(
     world.run(scenario)
 
 
+@pytest.mark.rule("W25", "W8")
+def test_a_handler_that_passes_the_word_on_says_it_once(world: World) -> None:
+    async def scenario(_: World) -> None:
+        again = retry(on=ConnectionError, attempts=2, wait=0, budget=None)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            with pytest.raises(ConnectionError):
+                await again.call(raising(ConnectionError()), scope, receive, send)
+            told = [(b"X-Should-Retry", b"false"), (b"a", b"b")]
+            await send({"type": "http.response.start", "status": 503, "headers": told})
+            await send({"type": "http.response.body"})
+
+        peer = await Peer().ask(ResilientMiddleware(app))
+        assert peer.sent[0]["headers"] == [(b"a", b"b"), (b"x-should-retry", b"false")]
+
+    world.run(scenario)
+
+
 @pytest.mark.rule("W25")
 def test_an_error_that_passes_a_used_up_request_is_answered_and_raised(world: World) -> None:
     async def scenario(_: World) -> None:
@@ -567,6 +737,28 @@ def test_a_caller_that_leaves_cancels_the_handler(
         assert guarded.stats().disconnected == (leaves_at is not None and leaves_at < 1.996)
         assert peer.status == (504 if leaves_at is None or leaves_at > 1.996 else None)
         assert world.now() == pytest.approx(min(leaves_at or 2, 1.996), abs=0.001)
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W26", "W24", "B9")
+def test_to_the_limit_a_caller_that_leaves_is_no_success(world: World) -> None:
+    async def scenario(_: World) -> None:
+        for work, leaves_at, requests in ((sleeps, 1, 0), (left, None, 1)):
+            limit = throttle()
+            guarded = ResilientMiddleware(app_of(work), limit=limit)
+            await Peer(leaves_at=leaves_at).ask(guarded)
+            assert limit.stats().requests == requests
+
+        async def answers_all_the_same(_scope: Any, _receive: Any, send: Any) -> None:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(2)
+                await answer(send)
+            await sleeps()
+
+        limit = throttle()
+        await Peer(leaves_at=1).ask(ResilientMiddleware(answers_all_the_same, limit=limit))
+        assert limit.stats().requests == 1
 
     world.run(scenario)
 
@@ -642,6 +834,30 @@ def test_a_caller_that_leaves_is_told_of_again_and_again(world: World) -> None:
 
 
 @pytest.mark.rule("W26")
+def test_a_body_that_is_given_again_and_again_is_not_read_ahead(world: World) -> None:
+    async def scenario(_: World) -> None:
+        asked, whole = 0, {"type": "http.request", "body": b"whole"}
+
+        async def replays() -> Any:  # as middlewares do that have read the body before
+            nonlocal asked
+            asked += 1
+            assert asked < 10, "read ahead without end"
+            return whole
+
+        async def app(_scope: Any, receive: Any, send: Any) -> None:
+            await anyio.sleep(1)
+            assert [await receive() for _ in range(4)] == [whole] * 4
+            assert asked == 4
+            await answer(send)
+
+        peer = Peer()
+        await ResilientMiddleware(app)(peer.scope, replays, peer.send)
+        assert peer.status == 200
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W26")
 def test_what_breaks_in_receiving_is_the_handlers(world: World) -> None:
     async def scenario(_: World) -> None:
         async def app(_scope: Any, receive: Any, _send: Any) -> None:
@@ -695,6 +911,38 @@ def test_a_websocket_is_refused_or_closed(
             assert (peer.status, peer.sent[0]["type"]) == (last, "websocket.http.response.start")
         else:
             assert {**peer.sent[-1], **last} == peer.sent[-1]
+
+    world.run(scenario)
+
+
+@pytest.mark.rule("W28")
+@pytest.mark.parametrize(
+    ("begins", "then"),
+    [
+        ({"type": "websocket.accept"}, "websocket.close"),
+        ({"type": "websocket.http.response.start", "status": 403, "headers": []}, None),
+    ],
+)
+def test_a_limit_that_passes_while_a_websocket_is_decided(
+    world: World, begins: Any, then: str | None
+) -> None:
+    async def scenario(_: World) -> None:
+        sent: list[str] = []
+
+        async def slow(message: Any) -> None:
+            sent.append(message["type"])
+            if message is begins:
+                await sleeps()
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await send(begins)
+
+        peer = Peer(kind="websocket", extensions={"websocket.http.response": {}})
+        try:
+            await ResilientMiddleware(app, timeout=1)(peer.scope, peer.receive, slow)
+        except DeadlineExceeded:
+            assert then is None
+        assert sent == [begins["type"], *([] if then is None else [then])]
 
     world.run(scenario)
 

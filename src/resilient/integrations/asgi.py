@@ -135,7 +135,7 @@ class ResilientMiddleware:
             values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         limit = limit_of(values, wire.unit, wire.timeout)
         if not self._settings.trusts(scope):
-            if limit.seconds < math.inf:
+            if limit.seconds < math.inf or limit.ignored:
                 self._counts.add("ignored_headers")
             return math.inf, Served(1)
         for _ in range(limit.ignored):

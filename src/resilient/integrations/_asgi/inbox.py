@@ -30,6 +30,7 @@ class Inbox:
 
     async def watch(self, departed: Callable[[], None]) -> None:
         """Read until the caller leaves, and say so; raises nothing."""
+        complete = False
         try:
             while True:
                 message = await self._receive()
@@ -39,7 +40,10 @@ class Inbox:
                     return
                 self._messages.append(message)
                 self._tell()
-                while message.get("more_body") and self._messages:
+                if complete:  # it goes on after its end: perhaps for ever, without a wait
+                    return
+                complete = not message.get("more_body")
+                while not complete and self._messages:
                     await self._news.wait()
         except Exception as error:  # noqa: BLE001  # the handler gets it, when it asks
             self._error = error

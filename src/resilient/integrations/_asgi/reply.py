@@ -38,6 +38,7 @@ class Reply:
         self._send, self._request, self._should_retry = send, request, should_retry
         self._is_head, self._prefix, self._end = is_head, prefix, end
         self._trailers = False
+        self._outside = sys.exc_info()[1]  # what the one who calls us handles is no matter of ours
         self.begun = self.ended = False
         self.answered: Answer | None = None
         """Ours, in place of the handler's."""
@@ -53,7 +54,7 @@ class Reply:
                 return
             self._trailers = bool(message.get("trailers"))
             message = self._marked(message)
-        self.begun = True
+            self.begun = True  # what may go before it, such as a hint or a push, is no answer
         if not self._is_last(kind, message):
             await self._send(message)
         else:
@@ -76,7 +77,7 @@ class Reply:
     def _instead(self) -> Answer | None:
         """The answer to the error that a framework handles while it answers 500."""
         error = sys.exc_info()[1]
-        return None if error is None else answer_to(error)
+        return None if error is None or error is self._outside else answer_to(error)
 
     def _marked(self, message: Message) -> Message:
         """*message*, which begins an answer, with a word on whether to try again (W25)."""
@@ -85,13 +86,14 @@ class Reply:
             return message
         if status != 429 and status < LAST:  # noqa: PLR2004  # what a client may repeat
             return message
-        word = (self._should_retry.lower().encode(), b"false")
-        return {**message, "headers": [*message.get("headers", ()), word]}
+        name = self._should_retry.lower().encode()
+        others = [one for one in message.get("headers", ()) if one[0].lower() != name]
+        return {**message, "headers": [*others, (name, b"false")]}  # what stands twice says nothing
 
     def _is_last(self, kind: str, message: Message) -> bool:
         if kind == ".trailers":
             return not message.get("more_trailers")
-        if kind == ".body":
+        if kind in {".body", ".zerocopysend"}:
             return not message.get("more_body") and not self._trailers
         return kind == ".pathsend" and not self._trailers
 

@@ -39,12 +39,12 @@ class Serving:
         self._limit, self._margin, self._opener = limit, margin, opener
         self._call: Call | None = None
         self._handler, self._watcher = CancelScope(), CancelScope()
-        self._started = self._departed = self._ended = False
+        self._started = self._departed = self._ended = self._passed = False
         self._shed: Rejected | None = None
 
     async def run(self, app: App, inbox: Inbox | None, receive: Receive, reply: Reply) -> None:
         """Let *app* answer; where it can't, answer for it (W23)."""
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             if inbox is None:
                 error = await self._work(app, receive, reply)
@@ -58,7 +58,7 @@ class Serving:
             if error is not None:
                 await self._conclude(error, reply)
         finally:
-            error = None
+            error = self._shed = None  # no cycles: under overload there would be one per request
 
     def ending(self) -> None:
         """The last part of the answer is being sent: servers call that a departure, too."""
@@ -67,14 +67,16 @@ class Serving:
 
     def ended(self) -> None:
         """It was sent: what follows is nobody's wait (W27)."""
-        with suppress(RuntimeError):  # it has passed at this very moment
+        try:
             self._limit.reschedule(None)
+        except RuntimeError:  # it has passed at this very moment
+            self._passed = True
         if self._call is not None:
             self._call.close()
 
     # The handler.
 
-    async def _work(self, app: App, receive: Receive, reply: Reply) -> Exception | None:
+    async def _work(self, app: App, receive: Receive, reply: Reply) -> BaseException | None:
         """Run the handler; what it raises is returned, since a group would wrap it."""
         try:
             async with self._limit:
@@ -82,12 +84,14 @@ class Serving:
                     await self._take_place()
                     self._started = True
                     await app(self._scope, receive, reply.send)
-        except Exception as error:  # noqa: BLE001  # concluded, or raised again
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # see _conclude
             self._close_call(error)
             return error
         except BaseException as error:
             self._close_call(error)
             raise
+        if self._call is not None and self._handler.cancelled_caught and not reply.ended:
+            self._call.ignore()  # it was cut short, which says nothing (B9)
         self._close_call(None)
         return None
 
@@ -123,14 +127,19 @@ class Serving:
 
     # The end.
 
-    async def _conclude(self, error: Exception, reply: Reply) -> None:
+    async def _conclude(self, error: BaseException, reply: Reply) -> None:
         """Answer for a handler that has raised *error*, or raise it."""
+        if not isinstance(error, Exception):  # the program ends
+            raise error
+        if reply.ended and reply.answered is None:  # nobody waits for what a background task does
+            if self._passed and isinstance(error, DeadlineExceeded):
+                return
+            raise error
         answer = answer_to(error) if self._shed is None else answer_to_shed(self._shed)
         if answer is not None:
             self._count(answer)
-        over = reply.ended and isinstance(error, DeadlineExceeded)
-        if over or reply.answered is not None or (self._departed and answer is not None):
-            return
+            if reply.answered is not None or self._departed:
+                return
         if reply.begun or (answer is None and not self._request.used_up):
             raise error
         await reply.answer(answer or Answer(500))

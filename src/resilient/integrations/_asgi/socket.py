@@ -28,24 +28,25 @@ class Socket:
     ) -> None:
         self._scope, self._counts, self._limit, self._opener = scope, counts, limit, opener
         self._call: Call | None = None
-        self._accepted = self._closed = False
+        self._started = self._accepted = self._closed = False
         self._shed: Rejected | None = None
 
     async def run(self, app: Callable[..., Awaitable[None]], receive: Receive, send: Send) -> None:
         """Let *app* speak with the caller."""
 
         async def watched(message: Message) -> None:
+            accepts = message["type"] == "websocket.accept"
+            closes = message["type"] in {"websocket.close", f"{DENIAL}.start"}
+            # First: cut short in sending it, nobody knows whether it has gone out.
+            self._accepted, self._closed = self._accepted or accepts, self._closed or closes
             await send(message)
-            if message["type"] == "websocket.accept":
-                self._accepted = True
-                self._decided()
-            elif message["type"] in {"websocket.close", f"{DENIAL}.start"}:
-                self._closed = True
+            if accepts or closes:
                 self._decided()
 
         try:
             async with self._limit:
                 await self._take_place()
+                self._started = True
                 await app(self._scope, receive, watched)
         except Exception as error:
             answer = answer_to(error) if self._shed is None else answer_to_shed(self._shed)
@@ -57,6 +58,8 @@ class Socket:
         except BaseException as error:
             self._end_call(error)
             raise
+        finally:
+            self._shed = None  # no cycle by its traceback
         self._end_call(None)
 
     async def _take_place(self) -> None:
@@ -97,6 +100,6 @@ class Socket:
         if self._shed is not None:
             self._counts.add("shed")
         elif answer.status == 504:  # noqa: PLR2004  # a limit that has passed
-            self._counts.add("deadline_exceeded")
+            self._counts.add("deadline_exceeded" if self._started else "not_started")
         else:
             self._counts.add("rejected")
