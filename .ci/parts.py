@@ -84,7 +84,8 @@ def parts() -> list[Part]:
         Part(
             "drills",
             ".venv/bin/python -m pytest -q -p no:cacheprovider --every-drill "
-            "tests/drill/test_scenarios.py tests/issues/test_an_interrupt_hangs_nobody.py",
+            "tests/drill/test_scenarios.py tests/drill/test_target.py tests/drill/test_session.py "
+            "tests/issues/test_an_interrupt_hangs_nobody.py",
             after="packages",
         ),
         Part(

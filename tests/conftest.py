@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import sys
 import time
@@ -19,6 +20,8 @@ settings.register_profile(
 )
 settings.load_profile("default")
 pytest_plugins = ["pytester"]
+OFTEN = 100
+"""So many tests later the collector passes over what is there by then."""
 REFUSED = {"resilient", "tests", "benchmarks", "tenacity"}
 """Whose `time.sleep` fails: ours, and that of a library that we wait with."""
 
@@ -54,6 +57,16 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+played = itertools.count(1)
+
+
+def pytest_runtest_logfinish() -> None:
+    """And over what tests leave behind for the whole run, such as modules, reports and caches."""
+    if next(played) % OFTEN == 0:
+        gc.collect()
+        gc.freeze()
 
 
 def on_uvloop(item: pytest.Item) -> bool:

@@ -20,6 +20,7 @@ QUICK = ("flaky", "--seconds", "3", "--rate", "40", "--seed", "1")
 
 
 @pytest.mark.real_clock
+@pytest.mark.every_drill
 def test_a_drill_from_inside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "result.json"
     code = command.main(["drill", *QUICK, "--json", str(file)])

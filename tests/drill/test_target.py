@@ -82,6 +82,7 @@ def test_each_scenario_has_a_fault_that_leaves_the_targets_process_alone() -> No
     assert all(isinstance(fault, faults.BadWeather) for fault in faults.OF_TARGET.values())
 
 
+@pytest.mark.every_drill
 def test_targets_are_drilled_through_the_proxy_and_live_on(
     certificate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
