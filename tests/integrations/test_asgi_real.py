@@ -40,7 +40,9 @@ def running(app: Any) -> Iterator[str]:
     """*app* on uvicorn, on a free port of loopback, until the end."""
     with socket.socket() as listens:
         listens.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, lifespan="off", log_level="critical", timeout_keep_alive=60)
+        config = uvicorn.Config(
+            app, lifespan="off", loop="asyncio", log_level="critical", timeout_keep_alive=60
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listens]}, daemon=True)
         thread.start()

@@ -47,11 +47,14 @@ async def sheltered(
 
     scope = CancelScope()
 
-    async def run() -> Any:
-        with scope:
-            return await fn(*args)
+    async def run(scope: CancelScope) -> Any:
+        try:
+            with scope:
+                return await fn(*args)
+        finally:
+            del scope  # which knows its task, and the task its error, and that this frame
 
-    task = loop.create_task(run())
+    task = loop.create_task(run(scope))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -68,7 +71,7 @@ async def sheltered(
                 await sheltered(undo, task.result())
         raise
     finally:
-        del task  # or what it raised would keep itself alive
+        del task, scope  # or what it raised would keep itself alive
 
 
 class ShelteredBody:
