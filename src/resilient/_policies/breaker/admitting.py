@@ -156,7 +156,7 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         error: BaseException | None,
         outcome_override: str | None,
     ) -> None:
-        if outcome_override is None and error is None:
+        if outcome_override is None and error is None and not self._ended:  # else settle that, too
             now = clock.now()
             if now < ticket.until and now - began <= self._fast_below:
                 next(ticket.succeeded)  # as in `fast_path`, without the lock
