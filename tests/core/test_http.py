@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +14,15 @@ from resilient._core.http import (
     IDEMPOTENT,
     LEAST,
     Fault,
+    attempt_of,
     forbids_retry,
+    limit_of,
     limit_text,
+    margin_of,
+    problem,
     repeatable,
     retry_after_of,
+    whole_seconds,
 )
 
 WALL = 1_792_000_000.0  # 52,800 s before the date below
@@ -130,3 +138,64 @@ def test_a_limit_is_never_more_than_what_is_left(seconds: float) -> None:
     assert told <= seconds * (1 + 1e-15)
     assert told > seconds - 0.001 - 1e-8
     assert int(limit_text(seconds, "ms")) == round(told * 1000)
+
+
+# Servers.
+
+
+@pytest.mark.rule("W20")
+@pytest.mark.parametrize(
+    ("values", "seconds", "ignored"),
+    [
+        ({}, math.inf, 0),
+        ({"x-left": ["250"]}, 0.25, 0),
+        ({"x-left": ["2.5"]}, math.inf, 1),  # milliseconds are whole
+        ({"request-timeout": [" 2.5\t"]}, 2.5, 0),
+        ({"request-timeout": ["123456789.123456789"]}, 123456789.123456789, 0),
+        ({"x-envoy-expected-rq-timeout-ms": ["1500"], "request-timeout": ["9"]}, 1.5, 0),
+        ({"x-left": ["0"], "request-timeout": ["soon"]}, 0.0, 1),
+        ({"x-left": ["1", "1"], "request-timeout": ["1e3"]}, math.inf, 2),
+    ],
+)
+def test_the_smallest_limit_that_is_well_formed(
+    values: dict[str, list[str]], seconds: float, ignored: int
+) -> None:
+    assert limit_of(values, "ms", "X-Left") == (seconds, ignored)
+
+
+@pytest.mark.rule("W20")
+def test_of_a_header_that_is_not_read_nothing_is_read() -> None:
+    assert limit_of({"x-left": ["1"], "request-timeout": ["3"]}, "s", None) == (3.0, 0)
+
+
+@pytest.mark.rule("W29")
+@pytest.mark.parametrize(
+    ("values", "number"),
+    [([], 1), (["3"], 3), ([" 12 "], 12), (["0"], 1), (["12345"], 1), (["3", "3"], 1), (["x"], 1)],
+)
+def test_the_number_of_an_attempt(values: list[str], number: int) -> None:
+    assert attempt_of(values) == number
+
+
+@pytest.mark.rule("W22")
+def test_the_margin_is_a_tenth_of_the_limit_at_most() -> None:
+    assert (margin_of(2.0, 0.005), margin_of(0.01, 0.005), margin_of(math.inf, 0.5)) == (
+        0.005, 0.001, 0.5,
+    )  # fmt: skip
+
+
+@pytest.mark.rule("W23")
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [(None, 1), (0.0, 1), (1.0, 1), (1.01, 2), (7.0, 7), (math.inf, 10**9), (math.nan, 1)],
+)
+def test_retry_after_in_whole_seconds(retry_after: float | None, seconds: int) -> None:
+    assert whole_seconds(retry_after) == seconds
+
+
+@pytest.mark.rule("W23")
+@pytest.mark.parametrize("status", [429, 500, 503, 504])
+def test_a_problem_is_json_and_tells_nothing_else(status: int) -> None:
+    told = json.loads(problem(status))
+    assert set(told) == {"title", "status"}
+    assert told["status"] == status
