@@ -34,7 +34,7 @@ __all__ = [  # noqa: RUF022  # by their code points
 
 _FAMILY: Final = HttpxFamily("httpx2", httpx2, core="httpcore2")
 TRANSIENT: Final = _FAMILY.transient
-"""Errors after which another attempt may succeed: give it to ``on=`` of a retry or breaker."""
+"""Errors after which another attempt may succeed. Give it to ``on=`` of a retry or breaker."""
 
 
 def origin(request: httpx2.Request) -> str:
