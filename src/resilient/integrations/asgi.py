@@ -15,13 +15,13 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, final
 
-from resilient._core.checks import Seconds, check_callable, refuse_type
+from resilient._core.checks import Seconds, refuse_type
 from resilient._core.http import attempt_of, limit_of, margin_of
 from resilient._policies.common.served import Served, served
-from resilient._policies.deadline import deadline
+from resilient._policies.deadline import Deadline, deadline
 from resilient._policies.health import Critical, check_critical
 from resilient.integrations._asgi.inbox import Inbox, Receive
-from resilient.integrations._asgi.reply import Reply, Send
+from resilient.integrations._asgi.reply import Reply, Send, start_of
 from resilient.integrations._asgi.serving import Serving
 from resilient.integrations._asgi.socket import Socket
 from resilient.integrations._server.counts import Counts
@@ -83,7 +83,6 @@ class ResilientMiddleware:
     ) -> None:
         if not callable(app):
             refuse_type("app", app, "an ASGI application")
-        check_callable("app", app)
         self.app = app
         self._settings = check_settings(
             "asgi",
@@ -146,10 +145,7 @@ class ResilientMiddleware:
     async def _http(
         self, scope: Scope, limit: float, request: Served, receive: Receive, send: Send
     ) -> None:
-        name, margin = self._settings.name, margin_of(limit, self._settings.margin)
-        seconds = min(limit - margin, self._settings.timeout_of(scope))
-        wire = self._settings.wire
-        block = deadline(None if seconds == math.inf else seconds, name=name)
+        wire, (block, margin) = self._settings.wire, self._limit(scope, limit)
         serving = Serving(scope, self._counts, request, block, margin, self._opener)
         reply = Reply(
             send,
@@ -162,10 +158,14 @@ class ResilientMiddleware:
         await serving.run(self.app, inbox, receive, reply)
 
     async def _websocket(self, scope: Scope, limit: float, receive: Receive, send: Send) -> None:
+        block, _ = self._limit(scope, limit)
+        await Socket(scope, self._counts, block, self._opener).run(self.app, receive, send)
+
+    def _limit(self, scope: Scope, limit: float) -> tuple[Deadline, float]:
+        """The deadline of a request that may take *limit* seconds, and the margin in it (W22)."""
         margin = margin_of(limit, self._settings.margin)
         seconds = min(limit - margin, self._settings.timeout_of(scope))
-        block = deadline(None if seconds == math.inf else seconds, name=self._settings.name)
-        await Socket(scope, self._counts, block, self._opener).run(self.app, receive, send)
+        return deadline(None if seconds == math.inf else seconds, name=self._settings.name), margin
 
 
 def _peer(scope: Scope) -> str | None:
@@ -212,12 +212,7 @@ class HealthApp:
 
     async def _answer(self, method: str, send: Send) -> None:
         status, headers, body = answer_health(method, self._critical, details=self._details)
-        start = {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers],
-        }
-        await send(start)
+        await send(start_of(status, headers))
         await send({"type": "http.response.body", "body": body})
 
 

@@ -11,7 +11,7 @@ from resilient.integrations._asgi.inbox import Message
 from resilient.integrations._server.answers import BUSY, Answer, answer_to
 
 Send = Callable[[Message], Awaitable[None]]
-LAST = 500
+SERVER_ERROR = 500
 """From this status on, and for 429, an answer says whether another attempt is of use."""
 
 
@@ -49,7 +49,7 @@ class Reply:
             return  # it is the framework's own answer to the same error
         kind = message["type"].removeprefix(self._prefix)
         if kind == ".start":
-            if message["status"] == LAST and (answer := self._instead()) is not None:
+            if message["status"] == SERVER_ERROR and (answer := self._instead()) is not None:
                 await self.answer(answer)
                 return
             self._trailers = bool(message.get("trailers"))
@@ -65,11 +65,7 @@ class Reply:
         self.answered = answer
         self.begun = True
         headers = answer.headers(is_head=self._is_head)
-        start = {
-            "type": f"{self._prefix}.start",
-            "status": answer.status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers],
-        }
+        start = start_of(answer.status, headers, self._prefix)
         body = {"type": f"{self._prefix}.body", "body": answer.body(is_head=self._is_head)}
         await self._send(start if answer.status in BUSY else self._marked(start))
         await self._send_last(body)
@@ -84,7 +80,7 @@ class Reply:
         status = message["status"]
         if self._should_retry is None or not self._request.used_up:
             return message
-        if status != 429 and status < LAST:  # noqa: PLR2004  # what a client may repeat
+        if status != 429 and status < SERVER_ERROR:  # noqa: PLR2004  # what a client may repeat
             return message
         name = self._should_retry.lower().encode()
         others = [one for one in message.get("headers", ()) if one[0].lower() != name]
@@ -102,3 +98,9 @@ class Reply:
         await self._send(message)
         self.ended = True
         self._end.ended()
+
+
+def start_of(status: int, headers: list[tuple[str, str]], prefix: str = "http.response") -> Message:
+    """The message that begins an answer."""
+    found = [(name.encode(), value.encode()) for name, value in headers]
+    return {"type": f"{prefix}.start", "status": status, "headers": found}

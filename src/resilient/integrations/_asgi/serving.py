@@ -8,17 +8,16 @@ from typing import Any
 
 from anyio import CancelScope, create_task_group
 
-from resilient._policies.common.calls import Call
 from resilient._policies.common.served import Served
 from resilient._policies.deadline.block import Deadline
-from resilient.errors import DeadlineExceeded, Rejected
+from resilient.errors import DeadlineExceeded
 from resilient.integrations._asgi.inbox import Inbox, Receive
+from resilient.integrations._asgi.place import Opener, Place
 from resilient.integrations._asgi.reply import Reply
-from resilient.integrations._server.answers import Answer, answer_to, answer_to_shed
+from resilient.integrations._server.answers import Answer
 from resilient.integrations._server.counts import Counts
 
 App = Callable[[Any, Receive, Any], Awaitable[None]]
-Opener = Callable[[Any], Awaitable[Call]]
 
 
 class Serving:
@@ -36,11 +35,9 @@ class Serving:
         opener: Opener | None,
     ) -> None:
         self._scope, self._counts, self._request = scope, counts, request
-        self._limit, self._margin, self._opener = limit, margin, opener
-        self._call: Call | None = None
+        self._limit, self._margin, self._place = limit, margin, Place(counts, opener)
         self._handler, self._watcher = CancelScope(), CancelScope()
-        self._started = self._departed = self._ended = self._passed = False
-        self._shed: Rejected | None = None
+        self._departed = self._ended = self._passed = False
 
     async def run(self, app: App, inbox: Inbox | None, receive: Receive, reply: Reply) -> None:
         """Let *app* answer; where it can't, answer for it (W23)."""
@@ -58,7 +55,8 @@ class Serving:
             if error is not None:
                 await self._conclude(error, reply)
         finally:
-            error = self._shed = None  # no cycles: under overload there would be one per request
+            error = None  # no cycles: under overload there would be one per request
+            self._place.forget()
 
     def ending(self) -> None:
         """The last part of the answer is being sent: servers call that a departure, too."""
@@ -71,8 +69,7 @@ class Serving:
             self._limit.reschedule(None)
         except RuntimeError:  # it has passed at this very moment
             self._passed = True
-        if self._call is not None:
-            self._call.close()
+        self._place.end()
 
     # The handler.
 
@@ -81,32 +78,18 @@ class Serving:
         try:
             async with self._limit:
                 with self._handler:
-                    await self._take_place()
-                    self._started = True
+                    await self._place.take(self._scope)
                     await app(self._scope, receive, reply.send)
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # see _conclude
-            self._close_call(error)
+            self._place.end(error)
             return error
         except BaseException as error:
-            self._close_call(error)
+            self._place.end(error)
             raise
-        if self._call is not None and self._handler.cancelled_caught and not reply.ended:
-            self._call.ignore()  # it was cut short, which says nothing (B9)
-        self._close_call(None)
+        if self._handler.cancelled_caught and not reply.ended:
+            self._place.ignore()  # it was cut short
+        self._place.end()
         return None
-
-    async def _take_place(self) -> None:
-        if self._opener is None:
-            return
-        try:
-            self._call = await self._opener(self._scope)
-        except Rejected as error:
-            self._shed = error
-            raise
-
-    def _close_call(self, error: BaseException | None) -> None:
-        if self._call is not None:
-            self._call.close(error)
 
     # The caller.
 
@@ -135,9 +118,9 @@ class Serving:
             if self._passed and isinstance(error, DeadlineExceeded):
                 return
             raise error
-        answer = answer_to(error) if self._shed is None else answer_to_shed(self._shed)
+        answer = self._place.answer_to(error)
         if answer is not None:
-            self._count(answer)
+            self._place.count(answer)
             if reply.answered is not None or self._departed:
                 return
         if reply.begun or (answer is None and not self._request.used_up):
@@ -145,11 +128,3 @@ class Serving:
         await reply.answer(answer or Answer(500))
         if answer is None:
             raise error
-
-    def _count(self, answer: Answer) -> None:
-        if self._shed is not None:
-            self._counts.add("shed")
-        elif answer.status == 504:  # noqa: PLR2004  # a limit that has passed
-            self._counts.add("deadline_exceeded" if self._started else "not_started")
-        else:
-            self._counts.add("rejected")

@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from resilient._policies.common.calls import Call
 from resilient._policies.common.served import Served
 from resilient._policies.deadline.block import Deadline
-from resilient.errors import Rejected
 from resilient.integrations._asgi.inbox import Message, Receive
+from resilient.integrations._asgi.place import Opener, Place
 from resilient.integrations._asgi.reply import Reply, Send
-from resilient.integrations._server.answers import Answer, answer_to, answer_to_shed
+from resilient.integrations._server.answers import Answer
 from resilient.integrations._server.counts import Counts
 
 TRY_AGAIN_LATER: Final = 1013
@@ -23,13 +22,9 @@ DENIAL: Final = "websocket.http.response"
 class Socket:
     """The work on one WebSocket (W28)."""
 
-    def __init__(
-        self, scope: Any, counts: Counts, limit: Deadline, opener: Callable[[Any], Any] | None
-    ) -> None:
-        self._scope, self._counts, self._limit, self._opener = scope, counts, limit, opener
-        self._call: Call | None = None
-        self._started = self._accepted = self._closed = False
-        self._shed: Rejected | None = None
+    def __init__(self, scope: Any, counts: Counts, limit: Deadline, opener: Opener | None) -> None:
+        self._scope, self._limit, self._place = scope, limit, Place(counts, opener)
+        self._accepted = self._closed = False
 
     async def run(self, app: Callable[..., Awaitable[None]], receive: Receive, send: Send) -> None:
         """Let *app* speak with the caller."""
@@ -45,41 +40,27 @@ class Socket:
 
         try:
             async with self._limit:
-                await self._take_place()
-                self._started = True
+                await self._place.take(self._scope)
                 await app(self._scope, receive, watched)
         except Exception as error:
-            answer = answer_to(error) if self._shed is None else answer_to_shed(self._shed)
-            self._end_call(error)
+            answer = self._place.answer_to(error)
+            self._place.end(error)
             if answer is None or self._closed:
                 raise
-            self._count(answer)
+            self._place.count(answer)
             await self._refuse(answer, send)
         except BaseException as error:
-            self._end_call(error)
+            self._place.end(error)
             raise
         finally:
-            self._shed = None  # no cycle by its traceback
-        self._end_call(None)
-
-    async def _take_place(self) -> None:
-        if self._opener is None:
-            return
-        try:
-            self._call = await self._opener(self._scope)
-        except Rejected as error:
-            self._shed = error
-            raise
+            self._place.forget()
+        self._place.end()
 
     def _decided(self) -> None:
         """It is accepted, or closed: nothing waits any more."""
         with suppress(RuntimeError):
             self._limit.reschedule(None)
-        self._end_call(None)
-
-    def _end_call(self, error: BaseException | None) -> None:
-        if self._call is not None:
-            self._call.close(error)
+        self._place.end()
 
     async def _refuse(self, answer: Answer, send: Send) -> None:
         code = INTERNAL_ERROR if answer.status == 504 else TRY_AGAIN_LATER  # noqa: PLR2004  # a limit
@@ -95,11 +76,3 @@ class Socket:
         """A denial is being sent: nothing is left to do."""
 
     ended = ending
-
-    def _count(self, answer: Answer) -> None:
-        if self._shed is not None:
-            self._counts.add("shed")
-        elif answer.status == 504:  # noqa: PLR2004  # a limit that has passed
-            self._counts.add("deadline_exceeded" if self._started else "not_started")
-        else:
-            self._counts.add("rejected")

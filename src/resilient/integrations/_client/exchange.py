@@ -7,6 +7,7 @@ are still open, and the calls of breakers and limits that must stay open with th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -95,7 +96,7 @@ class Exchange:
         self._number += 1
         headers: dict[str, str] = {}
         if (wire := self._settings.wire) is not None:
-            if wire.timeout is not None and left < float("inf"):
+            if wire.timeout is not None and left < math.inf:
                 headers[wire.timeout] = limit_text(left, wire.unit)
             if wire.attempt is not None:
                 headers[wire.attempt] = str(self._number)

@@ -1,0 +1,64 @@
+"""The place of a request or WebSocket in the server's own limit, and how what it met is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from resilient._policies.common.calls import Call
+from resilient.errors import Rejected
+from resilient.integrations._server.answers import Answer, answer_to, answer_to_shed
+from resilient.integrations._server.counts import Counts
+
+Opener = Callable[[Any], Awaitable[Call]]
+
+
+class Place:
+    """Held from `take` to `end`; without a limit, nothing is."""
+
+    def __init__(self, counts: Counts, opener: Opener | None) -> None:
+        self._counts, self._opener = counts, opener
+        self._call: Call | None = None
+        self._shed: Rejected | None = None
+        self._started = False
+
+    async def take(self, scope: Any) -> None:
+        """Wait for a place, if need be; from then on the handler runs.
+
+        Raises:
+            Rejected: there is none.
+        """
+        if self._opener is not None:
+            try:
+                self._call = await self._opener(scope)
+            except Rejected as error:
+                self._shed = error
+                raise
+        self._started = True
+
+    def ignore(self) -> None:
+        """What the handler did says nothing (B9)."""
+        if self._call is not None:
+            self._call.ignore()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Give the place back; only the first time counts."""
+        if self._call is not None:
+            self._call.close(error)
+
+    def answer_to(self, error: BaseException) -> Answer | None:
+        """The answer to what was raised: by the limit itself, or by the handler."""
+        return answer_to(error) if self._shed is None else answer_to_shed(self._shed)
+
+    def count(self, answer: Answer) -> None:
+        """Count what is answered so."""
+        if self._shed is not None:
+            self._counts.add("shed")
+        elif answer.status == 504:  # noqa: PLR2004  # a limit that has passed
+            self._counts.add("deadline_exceeded" if self._started else "not_started")
+        else:
+            self._counts.add("rejected")
+
+    def forget(self) -> None:
+        """Let go of the rejection: by its traceback it would keep itself alive."""
+        self._shed = None
