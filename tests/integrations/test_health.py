@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient import BreakerState, breaker, bulkhead, cache, health, hedge, pipeline, retry
+from resilient import BreakerState, breaker, bulkhead, cache, health, pipeline, retry
 from resilient._policies.health import _plain
 from resilient.integrations.asgi import HealthApp
 from resilient.testing import fresh, virtual_time
@@ -23,12 +23,13 @@ def found(name: str, **given: Any) -> Any:
 
 @pytest.mark.rule("W50")
 def test_every_named_policy_is_there_but_pipelines() -> None:
-    kept = [
+    kept: list[Any] = [
         breaker("health-test"), bulkhead(3, name="health-test"), cache(9, name="health-test"),
         pipeline(retry(on=OSError), name="health-test"), breaker(),
     ]  # fmt: skip
     mine, _ = found("health-test")
     assert [one["kind"] for one in mine] == ["breaker", "bulkhead", "cache"]
+    assert [one["kind"] for one in mine] == [one.kind for one in kept[:3]]
     assert mine[0]["stats"]["state"] == "closed"
     assert mine[0]["stats"]["retry_after"] is None
     assert mine[1] == {
@@ -36,7 +37,6 @@ def test_every_named_policy_is_there_but_pipelines() -> None:
         "stats": {"name": "health-test", "limit": 3, "in_flight": 0, "queued": 0, "calls": 0,
                   "rejected": 0},
     }  # fmt: skip
-    assert len(kept) == 5
 
 
 @pytest.mark.rule("W50")
@@ -61,7 +61,8 @@ def test_the_status_of_a_breaker(state: BreakerState, critical: Any) -> None:
         if status == "ok" and (shut or state is BreakerState.HALF_OPEN):
             status = "degraded"
         assert mine[-1]["status"] == status
-        assert whole in {status, "degraded", "down"}
+        said = {one["status"] for one in health(critical=critical)["policies"]}
+        assert whole == next(one for one in ("down", "degraded", "ok") if one in said)
 
 
 @pytest.mark.rule("W50")
@@ -112,12 +113,11 @@ def test_the_application(method: str) -> None:
 
 @pytest.mark.rule("W50")
 def test_what_is_no_json_is_none() -> None:
-    kept = hedge("p95", name="health-hedge"), retry("health-retry", on=OSError)
+    again = retry("health-retry", on=OSError)
     assert _plain({"a": float("inf"), "b": float("nan"), BreakerState.OPEN: 1.5}) == {
         "a": None, "b": None, "open": 1.5,
     }  # fmt: skip
-    assert found("health-retry")[0][0]["stats"]["gave_up"]["attempts"] == 0
-    assert len(kept) == 2
+    assert found(again.name)[0][0]["stats"]["gave_up"]["attempts"] == 0
 
 
 @pytest.mark.rule("W51")
@@ -126,7 +126,6 @@ def test_degraded_is_served() -> None:
         guard = breaker("health-degraded")
         guard.force_open()
         assert (await Peer().ask(HealthApp())).status == 200
-        assert guard.name == "health-degraded"
 
     asyncio.run(main())
 
