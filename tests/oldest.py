@@ -13,6 +13,9 @@ OURS = (
     "httpx",
     "httpx2",
     "litestar",
+    "aiohttp",
+    "requests",
+    "grpc",
     "drill",
 )
 """What users install; test tools may be new."""
