@@ -163,6 +163,7 @@ def test_generations_of_threads_keep_and_walk_a_few_limits(
     length: Callable[[int], float],
 ) -> None:
     census, over = Census(), threading.Event()
+    threads: list[threading.Thread] = []
 
     def live(left: int) -> None:
         if not left:
@@ -172,11 +173,14 @@ def test_generations_of_threads_keep_and_walk_a_few_limits(
             census.take()
             context = copy_context()
             successor = threading.Thread(target=context.run, args=(live, left - 1))
+        threads.append(successor)
         successor.start()
 
     with deadline(1_000_000):
         live(300)
         assert over.wait(60)
+        for thread in threads:  # one that has started its successor has not ended by that
+            thread.join(60)
         census.check()
 
 

@@ -51,6 +51,15 @@ class Limit(NamedTuple):
     """Headers that are malformed or repeated."""
 
 
+class Hint(NamedTuple):
+    """What an answer that is a failure says of another attempt."""
+
+    retry_after: float | None
+    """Seconds before which it is of no use; ``None`` where the server does not say."""
+    should_retry: bool
+    """Whether it is of any."""
+
+
 class Fault(enum.Enum):
     """What the error of an attempt says of what was sent."""
 

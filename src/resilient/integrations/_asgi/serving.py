@@ -12,10 +12,10 @@ from resilient._policies.common.served import Served
 from resilient._policies.deadline.block import Deadline
 from resilient.errors import DeadlineExceeded
 from resilient.integrations._asgi.inbox import Inbox, Receive
-from resilient.integrations._asgi.place import Opener, Place
 from resilient.integrations._asgi.reply import Reply
 from resilient.integrations._server.answers import Answer
 from resilient.integrations._server.counts import Counts
+from resilient.integrations._server.place import OpenerAsync, Place
 
 App = Callable[[Any, Receive, Any], Awaitable[None]]
 
@@ -32,10 +32,11 @@ class Serving:
         request: Served,
         limit: Deadline,
         margin: float,
-        opener: Opener | None,
+        opener: OpenerAsync | None,
     ) -> None:
         self._scope, self._counts, self._request = scope, counts, request
-        self._limit, self._margin, self._place = limit, margin, Place(counts, opener)
+        self._limit, self._margin, self._place = limit, margin, Place(counts)
+        self._opener = opener
         self._handler, self._watcher = CancelScope(), CancelScope()
         self._departed = self._ended = self._passed = False
 
@@ -78,7 +79,7 @@ class Serving:
         try:
             async with self._limit:
                 with self._handler:
-                    await self._place.take(self._scope)
+                    await self._place.take_async(self._opener, self._scope)
                     await app(self._scope, receive, reply.send)
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # see _conclude
             self._place.end(error)

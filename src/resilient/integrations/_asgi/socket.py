@@ -9,10 +9,10 @@ from typing import Any, Final
 from resilient._policies.common.served import Served
 from resilient._policies.deadline.block import Deadline
 from resilient.integrations._asgi.inbox import Message, Receive
-from resilient.integrations._asgi.place import Opener, Place
 from resilient.integrations._asgi.reply import Reply, Send
 from resilient.integrations._server.answers import Answer
 from resilient.integrations._server.counts import Counts
+from resilient.integrations._server.place import OpenerAsync, Place
 
 TRY_AGAIN_LATER: Final = 1013
 INTERNAL_ERROR: Final = 1011
@@ -22,8 +22,11 @@ DENIAL: Final = "websocket.http.response"
 class Socket:
     """The work on one WebSocket (W28)."""
 
-    def __init__(self, scope: Any, counts: Counts, limit: Deadline, opener: Opener | None) -> None:
-        self._scope, self._limit, self._place = scope, limit, Place(counts, opener)
+    def __init__(
+        self, scope: Any, counts: Counts, limit: Deadline, opener: OpenerAsync | None
+    ) -> None:
+        self._scope, self._limit, self._opener = scope, limit, opener
+        self._place = Place(counts)
         self._accepted = self._closed = False
 
     async def run(self, app: Callable[..., Awaitable[None]], receive: Receive, send: Send) -> None:
@@ -40,7 +43,7 @@ class Socket:
 
         try:
             async with self._limit:
-                await self._place.take(self._scope)
+                await self._place.take_async(self._opener, self._scope)
                 await app(self._scope, receive, watched)
         except Exception as error:
             answer = self._place.answer_to(error)

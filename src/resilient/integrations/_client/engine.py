@@ -12,7 +12,6 @@ from resilient._policies.deadline.here import left_here
 from resilient._runtime import clock
 from resilient.errors import DeadlineExceeded, Rejected
 from resilient.integrations._client.exchange import (
-    LEEWAY,
     Exchange,
     close_each,
     current,
@@ -20,7 +19,6 @@ from resilient.integrations._client.exchange import (
 )
 from resilient.integrations._client.families import of_both
 from resilient.integrations._client.library import Library, Outgoing
-from resilient.integrations._client.met import Met, answers
 from resilient.integrations._client.settings import Settings
 from resilient.integrations._client.stack import Async, Sync, members, stack_async, stack_sync
 from resilient.integrations.http import KEEP, BadStatus, said
@@ -110,7 +108,7 @@ class Client:
 
     async def _attempt_async(self, request: Any) -> Any:
         exchange = current.get()
-        outgoing = exchange.begin_attempt(LEEWAY)
+        outgoing = exchange.begin_attempt(self._library.leeway)
         return exchange.answered(await self._transmit_async(request, outgoing))
 
     # What both ask.
@@ -153,7 +151,7 @@ class Client:
             raise self._over_while_waiting(exchange) from error
         if exchange.attempt_of(error.response) is None:
             raise error
-        answers[error.response] = Met(error.status, error.retry_after)
+        self._library.remember(error)
         return error.response
 
     def _over_while_waiting(self, exchange: Exchange) -> Exception:

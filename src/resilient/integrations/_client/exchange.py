@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from resilient._core.chaining import add_note
-from resilient._core.http import LEAST, Fault, forbids_retry, limit_text, repeatable, retry_after_of
+from resilient._core.http import LEAST, Fault, limit_text, repeatable
 from resilient._policies.common.calls import Call
 from resilient._policies.common.served import served
 from resilient._policies.deadline.block import deadline_here
@@ -25,10 +25,6 @@ from resilient.errors import DeadlineExceeded
 from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.settings import Settings
 from resilient.integrations.http import BadStatus, said
-
-LEEWAY = 0.1
-"""Seconds that async code lets the library wait beyond the deadline, so that the deadline, which
-cancels it, comes first: the caller gets `DeadlineExceeded`."""
 
 
 class Held:
@@ -50,6 +46,13 @@ class Held:
             except IndexError:  # perhaps another thread has closed the answer, to end its reading
                 return
             call.close(error)
+
+    def ignore(self) -> None:
+        """How it ended says nothing."""
+        for call in list(self._calls):
+            with suppress(RuntimeError):  # it has ended meanwhile
+                call.ignore()
+        self.end()
 
 
 class Attempt:
@@ -110,17 +113,11 @@ class Exchange:
             raise self._bad_status(status, answer)
         return answer
 
-    def _bad_status(self, status: int, answer: Any) -> BadStatus:
-        values, wire = self.library.values, self._settings.wire
-        after = retry_after_of(
-            values(answer, "retry-after"), values(answer, "retry-after-ms"),
-            values(answer, "date"), clock.wall(),
-        )  # fmt: skip
-        name = None if wire is None else wire.should_retry
-        forbidden = name is not None and forbids_retry(values(answer, name))
-        if forbidden and (request := served.get()) is not None:
+    def _bad_status(self, status: Any, answer: Any) -> BadStatus:
+        retry_after, should_retry = self.library.hint(answer, self._settings.wire)
+        if not should_retry and (request := served.get()) is not None:
             request.used_up = True
-        return BadStatus(status, after, not forbidden, answer)
+        return BadStatus(status, retry_after, should_retry, answer)
 
     # Whether there may be another one.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from resilient._core.http import Fault
+from resilient._core.http import Fault, Hint
+from resilient.integrations.http import BadStatus, Wire
 
 
 class Outgoing(NamedTuple):
@@ -20,13 +21,16 @@ class Library(Protocol):
 
     name: str
     """The module of the integration, which is also the name of the extra."""
-    transient: tuple[type[Exception], ...]
+    transient: Any
     """What a retry names: errors of the way, and `BadStatus`."""
     rejected: type[Exception]
     """The library's own error for a call that was not made."""
     timed_out: type[Exception]
     """The library's own error for a limit that has passed."""
-    answer: type
+    leeway: float
+    """Seconds that async code lets the library wait beyond the deadline, so that the deadline,
+    which cancels it, comes first: the caller gets `DeadlineExceeded`."""
+    answer: Any
     """The type of an answer."""
 
     def origin(self, request: Any) -> str: ...
@@ -37,10 +41,19 @@ class Library(Protocol):
         ...
 
     def fault(self, error: BaseException) -> Fault: ...
-    def status(self, answer: Any) -> int: ...
-    def values(self, answer: Any, name: str) -> list[str]:
-        """Each value of a header of *answer*."""
+    def status(self, answer: Any) -> Any: ...
+    def hint(self, answer: Any, wire: Wire | None) -> Hint:
+        """What *answer*, a failure, says of another attempt."""
         ...
+
+    def remember(self, error: BadStatus) -> None:
+        """Let a server of ours know what the answer was that its handler gets (W23)."""
+
+    def check_status(self, failures: object, status: object) -> None:
+        """Refuse what is no status in the argument *failures*."""
+
+    def check_method(self, idempotent: object, method: str) -> None:
+        """Refuse what is no method in the argument *idempotent*."""
 
     def hold(self, answer: Any, held: Any) -> None:
         """End *held* when the body of *answer* does; see `Held`."""

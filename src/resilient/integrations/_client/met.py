@@ -14,12 +14,15 @@ class Met(NamedTuple):
 
 
 answers: WeakKeyDictionary[Any, Met] = WeakKeyDictionary()
-"""Each for as long as the caller keeps it: ``raise_for_status`` puts it into an error."""
+"""By the answer, for as long as the caller keeps it: ``raise_for_status`` puts it into an error.
+Or by the error, where the library has no answers.
+"""
 
 
 def met_by(error: BaseException) -> Met | None:
     """What a client of ours met, if that is what *error*, the library's own, is about."""
+    answer = getattr(error, "response", None)
     try:
-        return answers.get(getattr(error, "response", None))
+        return answers.get(error if answer is None else answer)
     except TypeError:  # it is something else
         return None

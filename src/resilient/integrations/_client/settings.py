@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Final, Literal, NamedTuple
 
-from resilient._core.checks import check_name, check_seconds, check_sync, refuse, refuse_type
+from resilient._core.checks import check_name, check_seconds, check_sync, refuse_type
 from resilient._policies.bulkhead import bulkhead
 from resilient._policies.common.policy import Policy
 from resilient._policies.pipeline import pipeline
@@ -28,7 +28,7 @@ class Settings(NamedTuple):
     """What a client was told."""
 
     policy: Policy | None
-    is_failure: Callable[[int], bool]
+    is_failure: Callable[[Any], bool]
     is_idempotent: Callable[[Any], bool]
     max_retry_after: float
     wire: Wire | None
@@ -39,7 +39,7 @@ def check_settings(
     library: Library,
     *,
     policy: Policy | Literal[Default.DEFAULT] | None,
-    failures: Statuses,
+    failures: object,
     idempotent: Methods,
     max_retry_after: float,
     wire: Wire | None,
@@ -54,7 +54,7 @@ def check_settings(
     most = check_seconds("max_retry_after", max_retry_after, finite=False)
     return Settings(
         usual_policy(library, label) if policy is DEFAULT else policy,
-        _of_statuses(failures),
+        _of_statuses(library, failures),
         _of_requests(library, idempotent),
         most,
         wire,
@@ -73,16 +73,13 @@ def usual_policy(library: Library, name: str) -> Policy:
     )
 
 
-def _of_statuses(failures: object) -> Callable[[int], bool]:
+def _of_statuses(library: Library, failures: object) -> Callable[[Any], bool]:
     if callable(failures):
         return _asked("failures", failures)
     if not isinstance(failures, Collection) or isinstance(failures, (str, bytes)):
         refuse_type("failures", failures, "a collection of statuses, or a predicate on one")
     for status in failures:
-        if isinstance(status, bool) or not isinstance(status, int):
-            refuse_type("failures", failures, "a collection of whole numbers")
-        if not 100 <= status <= 599:  # noqa: PLR2004  # what HTTP has
-            refuse("failures", failures, "statuses from 100 to 599")
+        library.check_status(failures, status)
     return frozenset(failures).__contains__
 
 
@@ -94,6 +91,7 @@ def _of_requests(library: Library, idempotent: object) -> Callable[[Any], bool]:
     for method in idempotent:
         if not isinstance(method, str):
             refuse_type("idempotent", idempotent, "a collection of methods, such as {'GET'}")
+        library.check_method(idempotent, method)
     methods = frozenset(method.upper() for method in idempotent)
     return lambda request: library.method(request).upper() in methods
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from resilient._core.http import Fault
 from resilient.integrations._client.exchange import Held, current
+from resilient.integrations._client.http import HttpLibrary
 from resilient.integrations._client.library import Outgoing
 from resilient.integrations._httpx.bodies import HeldBody, WatchedBody
 from resilient.integrations._httpx.orphans import close_orphans
@@ -19,7 +20,7 @@ WAITS: Final = ("connect", "read", "write", "pool")
 """What the library has a limit for."""
 
 
-class HttpxFamily:
+class HttpxFamily(HttpLibrary):
     """What a client asks of httpx; see `Library`."""
 
     def __init__(self, name: str, module: ModuleType, core: str) -> None:

@@ -10,31 +10,46 @@ from resilient.errors import Rejected
 from resilient.integrations._server.answers import Answer, answer_to, answer_to_shed
 from resilient.integrations._server.counts import Counts
 
-Opener = Callable[[Any], Awaitable[Call]]
+Opener = Callable[[Any], Call]
+OpenerAsync = Callable[[Any], Awaitable[Call]]
 
 
 class Place:
     """Held from `take` to `end`; without a limit, nothing is."""
 
-    def __init__(self, counts: Counts, opener: Opener | None) -> None:
-        self._counts, self._opener = counts, opener
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
         self._call: Call | None = None
         self._shed: Rejected | None = None
         self._started = False
 
-    async def take(self, scope: Any) -> None:
+    # Twins.
+
+    def take(self, opener: Opener | None, scope: Any) -> None:
         """Wait for a place, if need be; from then on the handler runs.
 
         Raises:
             Rejected: there is none.
         """
-        if self._opener is not None:
+        if opener is not None:
             try:
-                self._call = await self._opener(scope)
+                self._call = opener(scope)
             except Rejected as error:
                 self._shed = error
                 raise
         self._started = True
+
+    async def take_async(self, opener: OpenerAsync | None, scope: Any) -> None:
+        """`take` in async code."""
+        if opener is not None:
+            try:
+                self._call = await opener(scope)
+            except Rejected as error:
+                self._shed = error
+                raise
+        self._started = True
+
+    # Both.
 
     def ignore(self) -> None:
         """What the handler did says nothing (B9)."""

@@ -1,0 +1,1 @@
+"""gRPC: what is behind the interceptors and servicers of `grpc` beside this folder."""
