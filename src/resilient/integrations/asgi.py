@@ -140,7 +140,7 @@ class ResilientMiddleware:
         for _ in range(limit.ignored):
             self._counts.add("ignored_headers")
         attempt = 1 if wire.attempt is None else attempt_of(values.get(wire.attempt.lower(), ()))
-        return min(limit.seconds, self._settings.max_deadline), Served(attempt)
+        return self._settings.at_most(limit.seconds), Served(attempt)
 
     async def _http(
         self, scope: Scope, limit: float, request: Served, receive: Receive, send: Send

@@ -91,7 +91,7 @@ class GrpcServer:
                 self.counts.add("ignored_headers")
             return math.inf, 1
         numbers = [value for key, value in context.invocation_metadata() or () if key == ATTEMPT]
-        return min(limit, self._settings.max_deadline), attempt_of(numbers)
+        return self._settings.at_most(limit), attempt_of(numbers)
 
 
 def check_in_time(block: Deadline) -> None:

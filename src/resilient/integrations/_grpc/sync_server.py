@@ -12,6 +12,7 @@ import grpc
 from resilient._policies.common.served import Served, served
 from resilient.integrations._grpc.server import (
     GrpcServer,
+    Refusal,
     check_in_time,
     has_failed,
     has_spoken,
@@ -68,17 +69,22 @@ def guard(server: GrpcServer, details: Any, handler: Any) -> Callable[[Any, Any]
     fn = function_of(handler)
 
     def serve_one(request: Any, context: Any) -> Any:
-        [message] = _serving(server, details, context, lambda: (fn(request, context),))
+        messages = _serving(server, details, context, lambda: (fn(request, context),), _abort)
+        [message] = messages
         return message
 
     def serve_many(request: Any, context: Any) -> Any:
-        return Messages(_serving(server, details, context, lambda: fn(request, context)))
+        return Messages(_serving(server, details, context, lambda: fn(request, context), _end))
 
     return serve_many if handler.response_streaming else serve_one
 
 
 def _serving(
-    server: GrpcServer, details: Any, context: Any, handle: Callable[[], Any]
+    server: GrpcServer,
+    details: Any,
+    context: Any,
+    handle: Callable[[], Any],
+    refuse: Callable[[Any, Refusal], None],
 ) -> Iterator[Any]:
     """The messages of one call, from its arrival to its status."""
     server.counts.add("requests")
@@ -94,7 +100,10 @@ def _serving(
         except BaseException as error:
             place.end(error)
             if isinstance(error, Exception):
-                _conclude(error, place, request, context)
+                refusal = _refusal(error, place, request, context)
+                if refusal is not None:
+                    refuse(context, refusal)
+                    return
             raise
         finally:
             with suppress(ValueError):  # it is closed elsewhere
@@ -109,18 +118,30 @@ def _serving(
         place.forget()
 
 
-def _conclude(error: Exception, place: Place, request: Served, context: Any) -> None:
-    """End the call for a handler that has raised *error*, or return, for it to be raised (W43)."""
+def _refusal(error: Exception, place: Place, request: Served, context: Any) -> Refusal | None:
+    """The status in place of *error*; ``None`` if it is for the server to see (W43)."""
     if has_spoken(context):  # by its own `abort`
-        return
+        return None
     answer = place.answer_to(error)
     if answer is not None:
         place.count(answer)
-        code, text, trailing = refusal_of(error, answer, trailing_of(context))
-        context.set_trailing_metadata(trailing)
-        context.abort(code, text)
-    elif request.used_up:
+        return refusal_of(error, answer, trailing_of(context))
+    if request.used_up:
         mark_used_up(context)
+    return None
+
+
+def _abort(context: Any, refusal: Refusal) -> None:
+    """End a call that has one message: there is none."""
+    context.set_trailing_metadata(refusal.trailing)
+    context.abort(refusal.code, refusal.details)
+
+
+def _end(context: Any, refusal: Refusal) -> None:
+    """End a stream. Not by `abort`: after that an async server does not end a sync handler's."""
+    context.set_trailing_metadata(refusal.trailing)
+    context.set_code(refusal.code)
+    context.set_details(refusal.details)
 
 
 def _always() -> bool:

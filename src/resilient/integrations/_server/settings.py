@@ -39,6 +39,10 @@ class Settings(NamedTuple):
     wire: Wire | None
     name: str
 
+    def at_most(self, limit: float) -> float:
+        """A caller's *limit*, cut; one that has none has none."""
+        return limit if limit == math.inf else min(limit, self.max_deadline)
+
 
 def check_settings(
     kind: str,
