@@ -24,6 +24,7 @@ ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"
 HEDGED = "a plain thread has nothing beside it (H5)"
 LOOPED = "does not depend on the loop; uvloop, in real time, plays the tests marked loop"
 ASGI = "an ASGI application is async"
+NO_TRIO = "gRPC has asyncio and threads"
 NO_LOOP = [
     "F1", "F6", "F13", "F14", "E1", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B10", "B11",
     "B12", "B13", "R1", "R3", "R4", "R5", "R6", "R7", "R8", "R12", "R13", "L8", "C1", "C2", "C5",
@@ -56,6 +57,9 @@ REASONS: dict[tuple[str, str], str] = {
     ("W31", "*"): "its tests run on a server, with the loop that it has",
     ("W50", "*"): ONCE,
     ("W51", "*"): "its tests run on a server, with the loop that it has",
+    **dict.fromkeys(((f"W{number}", "uvloop") for number in range(40, 44)), LOOPED),
+    **dict.fromkeys(((f"W{number}", "trio") for number in range(40, 44)), NO_TRIO),
+    ("W52", "*"): "its tests run on a server, with the loop that it has",
     ("W14", "threads"): UNCANCELLED,
     ("P1", "uvloop"): LOOPED,
     ("P1", "threads"): "its test has threads of its own; see the last column",

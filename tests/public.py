@@ -15,7 +15,8 @@ from resilient.events import Event
 
 MODULES = (
     "resilient", "resilient.errors", "resilient.events", "resilient.integrations.asgi",
-    "resilient.integrations.http", "resilient.integrations.httpx", "resilient.integrations.httpx2",
+    "resilient.integrations.grpc", "resilient.integrations.http", "resilient.integrations.httpx",
+    "resilient.integrations.httpx2",
     "resilient.integrations.invalidation", "resilient.integrations.litestar",
     "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
@@ -23,6 +24,14 @@ EFFECTIVE = {
     ("ResilientTransport", "policy"): "retry, breaker and bulkhead of its own",
     ("ResilientTransport", "failures"): "FAILURES",
     ("ResilientTransport", "idempotent"): "IDEMPOTENT",
+    **{
+        (f"{kind}client_interceptors", argument): said
+        for kind in ("", "aio_")
+        for argument, said in (
+            ("policy", "retry, breaker and bulkhead of its own"),
+            ("failures", "FAILURES"),
+        )
+    },
     ("retry", "attempts"): "3, or None where stop is given",
     ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
     ("hedge", "budget"): "RetryBudget(ratio=0.05, per_second=0.2) of its own",
@@ -116,6 +125,8 @@ def _constructed_by_users(kind: type) -> bool:
         "RetryBudget",
         "BloomFilter",
         "HealthApp",
+        "HealthServicer",
+        "AioHealthServicer",
         "ResilientMiddleware",
         "ResilientTransport",
     }

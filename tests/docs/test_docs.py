@@ -34,7 +34,7 @@ from resilient import lint, policy_of
 from resilient._policies.common import policy
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
-from resilient.integrations import asgi, httpx2
+from resilient.integrations import asgi, grpc, httpx2
 from resilient.telemetry import prometheus
 from resilient.testing import fresh, virtual_time
 
@@ -44,7 +44,8 @@ README = ROOT / "README.md"
 MOST_EXCUSED = 3
 FENCE = re.compile(r"^```(?P<language>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 EXCUSE = re.compile(r"<!-- not run: (?P<reason>[^\n]+) -->\n\Z")
-OWN_CLOCK = re.compile(r"\bvirtual_time\b")
+OWN_CLOCK = re.compile(r"\bvirtual_time\b|^import grpc$", re.MULTILINE)
+"""What a page has whose code can't run in virtual time: a clock of its own, or of gRPC."""
 
 
 @dataclass
@@ -212,6 +213,8 @@ EFFECTIVE = {
     ("ResilientTransport", "policy"): "a retry around a breaker around a bulkhead",
     ("ResilientTransport", "failures"): "`FAILURES`",
     ("ResilientTransport", "idempotent"): "`IDEMPOTENT`",
+    ("client_interceptors", "policy"): "a retry around a breaker around a bulkhead",
+    ("client_interceptors", "failures"): "`FAILURES`",
     ("ResilientTransport", "wire"): "`Wire()`",
     ("ResilientMiddleware", "wire"): "`Wire()`",
 }
@@ -230,7 +233,7 @@ TABLES = [
 def test_a_table_of_defaults_says_what_the_signature_says(
     page: str, function: str, rows: str
 ) -> None:
-    homes = (home for home in (httpx2, asgi) if function in home.__all__)
+    homes = (home for home in (httpx2, asgi, grpc) if function in home.__all__)
     found: Any = next(homes, resilient)
     for part in function.split("."):
         found = getattr(found, part)

@@ -152,6 +152,7 @@ def test_the_deadline_ends_what_hangs(
     async def scenario() -> None:
         policy = pipeline(retry(on=ours.TRANSIENT), breaker(on=ours.TRANSIENT), bulkhead(1))
         caller = Caller(world, lib, ours.ResilientTransport(policy=policy))
+        await caller("GET", server.url + "/ok")  # it takes its time to make its first connection
         if world.is_async:
             with pytest.raises(DeadlineExceeded) as ended:
                 async with deadline(0.25):

@@ -28,7 +28,7 @@ class BadStatus(Exception):  # noqa: N818  # named for what happened
     """An answer that is a failure, as the policies see it: your code gets the answer itself.
 
     Attributes:
-        status: the status of the answer: an ``int``, or gRPC's ``StatusCode``.
+        status: the status of the answer; of gRPC, its ``StatusCode``.
         retry_after: seconds that the server asks to wait, ``None`` if it does not; a floor under
             the wait of a retry.
         should_retry: false if the server says that it must not be asked again.
@@ -37,7 +37,7 @@ class BadStatus(Exception):  # noqa: N818  # named for what happened
 
     def __init__(
         self,
-        status: Any,
+        status: int,
         retry_after: float | None = None,
         should_retry: bool = True,  # noqa: FBT001, FBT002  # positional, so that args are the fields
         response: Any = None,
@@ -48,7 +48,7 @@ class BadStatus(Exception):  # noqa: N818  # named for what happened
 
     def __str__(self) -> str:
         asks = "" if self.retry_after is None else f", to be asked again in {self.retry_after:g} s"
-        what = f"HTTP {self.status}" if isinstance(self.status, int) else self.status.name
+        what = getattr(self.status, "name", f"HTTP {self.status}")
         return f"{what}{asks}{'' if self.should_retry else ', not to be asked again'}"
 
 
