@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from resilient._core.checks import check_seconds, refuse_type
 
@@ -136,17 +137,21 @@ class Outage:
 
 Script = Sequence[Step | Outage]
 """What is played: steps and outages, in any order."""
+A_SCRIPT: Final = "a list of Step(...) and Outage(...)"
 
 
 class Dependency:
     """What a script says of each attempt."""
 
     def __init__(self, script: Script) -> None:
-        for item in script:
+        if not isinstance(script, Iterable):
+            refuse_type("script", script, A_SCRIPT)
+        items = list(script)
+        for item in items:
             if not isinstance(item, Step | Outage):
-                refuse_type("script", item, "a list of Step(...) and Outage(...)")
-        self.steps = sorted((one for one in script if isinstance(one, Step)), key=lambda s: s.at)
-        self._outages = [one for one in script if isinstance(one, Outage)]
+                refuse_type("script", item, A_SCRIPT)
+        self.steps = sorted((one for one in items if isinstance(one, Step)), key=lambda s: s.at)
+        self._outages = [one for one in items if isinstance(one, Outage)]
 
     def outcome(self, step: Step | None, attempt: int, at: float) -> Outcome:
         """What attempt number *attempt* (from 0) of a step meets, if it begins *at* that time."""

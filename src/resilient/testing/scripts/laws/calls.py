@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from resilient._core.cache import CacheConfig
+from resilient._core.matching import Verdict, each
+from resilient._core.retry import max_retry_after
 from resilient.errors import DeadlineExceeded
 from resilient.events import RetryScheduled
-from resilient.testing.scripts.laws.common import broken, is_cut
+from resilient.testing.scripts.laws.common import broken, is_cut, is_wanted
 from resilient.testing.scripts.model import CLOSE
 from resilient.testing.scripts.trace import Attempt, Passage, Trace, Visit
 
@@ -24,14 +26,14 @@ def retries(passage: Passage) -> None:
             )
         for one, other in pairwise(visit.runs):
             assert one.ended is not None
-            if one.answered and settings.on_result is None:
+            if settings.strategy is None and is_wanted(one, settings.judge, settings.on_result):
                 raise broken(passage, "R1", "tried again after a success")
             if isinstance(one.error, DeadlineExceeded) and not one.error.started:
                 raise broken(passage, "R2", f"tried again after {one.error!r}")
             if one.cut:
                 raise broken(passage, "F9", "tried again after a cancellation")
-            floor = getattr(one.error, "retry_after", None)
-            if isinstance(floor, float) and other.began - one.ended < floor - CLOSE:
+            floor = 0.0 if one.error is None else max_retry_after(each(one.error))
+            if other.began - one.ended < floor - CLOSE:
                 raise broken(
                     passage,
                     "R6",
@@ -127,10 +129,23 @@ def hedges(passage: Passage) -> None:
         for run in runs:
             if run.ended is None or run.ended > visit.left + CLOSE:
                 raise broken(passage, "H1", f"an attempt outlasted its call: {run!r}")
-        cut = (
-            visit.error is None or is_cut(visit.error) or isinstance(visit.error, DeadlineExceeded)
+        _first_acceptable(passage, visit)
+
+
+def _first_acceptable(passage: Passage, visit: Visit) -> None:
+    """A call ends well if an attempt does, unless another has ended it by then (H1, H2)."""
+    judge, error = passage.policy._judge, visit.error
+    wanted = [run for run in visit.runs if is_wanted(run, judge, passage.policy._on_result)]
+    if not wanted or is_cut(error):
+        return
+    if visit.answered and all(run.result is not visit.result for run in wanted):
+        raise broken(passage, "H1", f"returned {visit.result!r}, and an attempt had answered")
+    if isinstance(error, Exception):
+        ends = any(run.error is error for run in visit.runs) and (
+            judge.error(error) is Verdict.SUCCESS
         )
-        if not cut and any(run.answered for run in runs):
+        before = any(run.ended is not None and run.ended < visit.left - CLOSE for run in wanted)
+        if before or not ends:
             raise broken(passage, "H1", "an attempt answered, and its call failed")
 
 
@@ -160,35 +175,29 @@ def one_at_a_time(passage: Passage) -> None:
 
 def flights(passage: Passage) -> None:
     """What is shared comes of a run that its caller has waited for (S2)."""
-    for visit, result in _shared(passage):
-        if not any(
-            run.result is result and run.ended is not None and run.ended >= visit.began - CLOSE
-            for run in _runs_of_key(passage, visit.key)
+    copy = passage.policy._copy
+    for visit in passage.visits:
+        if visit.answered and not any(
+            ended >= visit.began - CLOSE for ended in _sources(passage, visit, copy)
         ):
             raise broken(
                 passage,
                 "S2",
-                f"the call at {visit.began:g} s got {result!r}, which was no "
+                f"the call at {visit.began:g} s got {visit.result!r}, which was no "
                 "result of a run that it had waited for",
             )
 
 
 def caches(passage: Passage) -> None:
     """What is served was answered, for this key, and is not too old (C3, C4, C7)."""
-    config = passage.policy._settings.config
-    ttl = config.ttl
-    if callable(ttl) or passage.policy._settings.exists is not None:
-        return
-    negative = getattr(config, "negative_ttl", None) or 0.0
-    oldest = max(ttl, negative) * (1 + config.jitter) + config.stale
-    for visit, result in _shared(passage):
-        ages = [
-            visit.left - run.ended
-            for run in _runs_of_key(passage, visit.key)
-            if run.answered and run.result is result and run.ended is not None
-        ]
+    settings = passage.policy._settings
+    oldest = _oldest(settings.config)
+    for visit in passage.visits:
+        if not visit.answered or (settings.exists is not None and visit.result is None):
+            continue
+        ages = [visit.left - ended for ended in _sources(passage, visit, settings.copy)]
         if not ages:
-            raise broken(passage, "C7", f"served {result!r}, which no run had answered")
+            raise broken(passage, "C7", f"served {visit.result!r}, which no run had answered")
         if min(ages) > oldest + CLOSE:
             raise broken(
                 passage,
@@ -197,14 +206,21 @@ def caches(passage: Passage) -> None:
             )
 
 
-def _shared(passage: Passage) -> Iterator[tuple[Visit, object]]:
-    if getattr(passage.policy, "_copy", None) is not None:
-        return
-    for visit in passage.visits:
-        if visit.answered:
-            yield visit, visit.result
+def _oldest(config: CacheConfig) -> float:
+    """How old an entry may be that is served, in seconds: infinity, if each says so itself."""
+    if config.ttl is None:
+        return math.inf
+    lives = max(config.ttl, config.negative_ttl or 0.0)
+    return lives * (1 + config.jitter) + config.stale
 
 
-def _runs_of_key(passage: Passage, key: object) -> list[Attempt]:
-    runs = [run for visit in passage.visits if visit.key == key for run in visit.runs]
-    return runs + passage.strays
+def _sources(passage: Passage, visit: Visit, copy: object) -> list[float]:
+    """When the runs ended whose result a call may have got: any of its key, if it gets a copy."""
+    runs = [run for other in passage.visits if other.key == visit.key for run in other.runs]
+    return [
+        run.ended
+        for run in (*runs, *passage.strays)
+        if run.ended is not None
+        and run.error is None
+        and (copy is not None or run.result is visit.result)
+    ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from resilient.testing.scripts.trace import Entry, LawBroken, Passage
+from resilient._core.matching import Judge, Verdict
+from resilient.testing.scripts.trace import Attempt, Entry, LawBroken, Passage
 
 LIMITED: Final = frozenset({"timeout", "retry", "singleflight", "cache", "hedge"})
 """Kinds that may cut short what is inside of them."""
@@ -49,3 +50,10 @@ def key_of(entry: Entry) -> Any:
 def is_cut(error: BaseException | None) -> bool:
     """Whether it is a cancellation or an interrupt."""
     return error is not None and not isinstance(error, Exception)
+
+
+def is_wanted(run: Attempt, judge: Judge, on_result: Callable[[Any], object] | None) -> bool:
+    """Whether it returned what ``on_result``, if it is given, takes for an answer (F16)."""
+    if not run.answered or on_result is None:
+        return run.answered
+    return judge.result(on_result, run.result) is not Verdict.FAILURE
