@@ -17,6 +17,7 @@ from resilient import (
     fallback,
     hedge,
     pipeline,
+    protect,
     rate_limit,
     retry,
     singleflight,
@@ -69,6 +70,12 @@ def test_it_is_refused_where_a_function_is_wanted(policy: Any, argument: str) ->
     assert said.endswith(": a policy is no function, it decorates one")
     if argument in {"handler", "instead", "on", "ignore", "cost", "priority", "ttl", "exists"}:
         assert " or None" not in said.replace("a predicate on the key, or None", "")
+
+
+def test_where_another_policy_is_wanted_it_is_not_called_so() -> None:
+    wrong: Any = bulkhead(1, name="db")
+    with pytest.raises(TypeError, match=r"limit must be an AdaptiveLimit.* not <Bulkhead 'db'>$"):
+        protect(on=OSError, timeout=1, limit=wrong)
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)

@@ -29,11 +29,7 @@ def refuse_type(name: str, value: object, allowed: str) -> NoReturn:
 
 
 def _instead(value: object) -> str:
-    """What to write where a class, or a factory of ours, was given for what it makes; or a policy
-    for a function.
-    """
-    if is_policy(value):
-        return ": a policy is no function, it decorates one"
+    """What to write where a class, or a factory of ours, was given for what it makes."""
     module = str(getattr(value, "__module__", ""))
     if (isinstance(value, type) and module != "builtins") or (
         isinstance(value, FunctionType) and module.startswith("resilient.")
@@ -106,8 +102,12 @@ def check_callable(
     name: str, value: object, allowed: str = "a function or None"
 ) -> Callable[..., object] | None:
     """A function, or ``None``. *allowed* says it in the words of the argument."""
-    if value is not None and (not callable(value) or is_policy(value)):
+    if value is not None and not callable(value):
         refuse_type(name, value, allowed)
+    if is_policy(value):
+        raise TypeError(
+            f"{name} must be {allowed}, not {value!r}: a policy is no function, it decorates one"
+        )
     return value
 
 
