@@ -1,6 +1,6 @@
 """`Trace.check()` blamed policies for what their settings ask for, or raised a `TypeError`: a cache
 with a function for `ttl`, or with `copy`; a hedge with `on_result`; a `retry_after` that is no
-`float`."""
+`float`; a function for `key`; functions of the user's that raise; two breakers of one name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ from typing import Any
 import pytest
 import tenacity
 
-from resilient import cache, hedge, retry, singleflight
-from resilient.testing.scripts import Answer, Fail, LawBroken, Step, play
+from resilient import (
+    BreakerState,
+    adaptive_limit,
+    breaker,
+    bulkhead,
+    cache,
+    hedge,
+    pipeline,
+    rate_limit,
+    retry,
+    singleflight,
+    throttle,
+)
+from resilient.testing.scripts import Answer, Fail, Hang, LawBroken, Step, play
 
 pytestmark = pytest.mark.rule("T5")
 
@@ -167,6 +179,100 @@ def test_a_strategy_may_ask_for_another_result(on: Any) -> None:
     trace = play(policy, [Step(0.0, Answer(0.0, "bad"))], on=on)
     assert len(trace.attempts) == 2
     trace.check()
+
+
+# Keys.
+
+LETTERS = [Step(n * 0.125, Answer(0.25), key="abcAB"[n % 5]) for n in range(20)]
+EQUAL = [Step(0.0, Hang(), cancel=9.0, key=True), Step(1.0, Answer(1.0), key=1), Step(2.0, key=1)]
+
+
+def lower(key: str) -> str:
+    return key.lower()
+
+
+def no_key(key: str) -> str:
+    if key == "b":
+        raise LookupError(key)
+    return key
+
+
+KEYED = {
+    "breaker": lambda key: breaker(consecutive_failures=1, cooldown=1, key=key),
+    "breaker that begins open": lambda key: breaker(
+        initial=BreakerState.OPEN, cooldown=0.25, key=key
+    ),
+    "bulkhead": lambda key: bulkhead(1, queue=1, key=key),
+    "rate_limit": lambda key: rate_limit(1, max_wait=1, key=key),
+    "adaptive_limit": lambda key: adaptive_limit(initial=1, queue=1, key=key),
+    "throttle": lambda key: throttle(minimum=2, key=key),
+    "retry": lambda key: retry(on=ConnectionError, wait=0.25, key=key),
+    "singleflight": lambda key: singleflight(key=key),
+    "cache": lambda key: cache(1, key=key),
+}
+
+
+@ON
+@pytest.mark.rule("F10")
+@pytest.mark.parametrize("key", [lower, no_key, len, "key"])
+@pytest.mark.parametrize("make", KEYED.values(), ids=KEYED)
+def test_a_key_is_what_the_policy_takes_for_one(on: Any, make: Any, key: Any) -> None:
+    play(make(key), LETTERS, on=on).check()
+    failing = [Step(n * 0.5, Fail(0.125), key="aB"[n % 2]) for n in range(20)]
+    play(make(key), failing, on=on).check()
+
+
+@pytest.mark.rule("B12")
+def test_a_breaker_of_such_keys_is_held_against_its_laws() -> None:
+    def tamper(trace: Any) -> None:
+        trace.passages[0].policy._settings = policy._settings._replace(
+            config=policy._settings.config._replace(consecutive_failures=9, minimum=99)
+        )
+
+    policy = breaker(consecutive_failures=1, key=lower)
+    assert law_of(policy, [Step(0.0, Fail(), key="A"), Step(1.0, key="a")], tamper) == "B3"
+
+
+@ON
+@pytest.mark.rule("S1")
+@pytest.mark.parametrize("make", [singleflight, lambda: cache(5)])
+def test_equal_arguments_of_different_types_are_different_keys(on: Any, make: Any) -> None:
+    play(make(), EQUAL, on=on).check()
+
+
+# Functions that raise, and a policy that can't be told from another one.
+
+
+def raises(*_: object) -> Any:
+    raise LookupError
+
+
+@ON
+@pytest.mark.rule("F8")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: adaptive_limit(priority=raises),
+        lambda: rate_limit(5, cost=raises),
+        lambda: bulkhead(5, key=raises),
+        lambda: cache(5, copy=raises),
+        lambda: cache(raises),
+        lambda: cache(5, key=raises),
+        lambda: singleflight(copy=raises),
+    ],
+)
+def test_what_a_function_of_the_users_raises_is_no_fault_of_the_policy(on: Any, make: Any) -> None:
+    play(make(), LISTS, on=on).check()
+    play(make(), AT_ONCE, on=on).check()
+
+
+@ON
+@pytest.mark.rule("B3")
+def test_of_two_breakers_with_one_name_nothing_is_said(on: Any) -> None:
+    strict, lenient = breaker(consecutive_failures=1, cooldown=1), breaker(consecutive_failures=3)
+    script = [Step(n * 0.5, Fail(0.0)) for n in range(20)]
+    play(pipeline(lenient, strict), script, on=on).check()
+    play(pipeline(strict, strict), script, on=on).check()
 
 
 def test_a_script_may_be_any_iterable() -> None:

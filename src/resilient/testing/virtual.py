@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import random
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, final
 
 from resilient._core.checks import Seconds, check_seconds, refuse_type
-from resilient._runtime import clock, loops, rng
+from resilient._runtime import clock, loops
 from resilient.testing.jumping import JumpingLoop, current_clock, mock_clock, replace_clock
-from resilient.testing.recorders import reset_all
+from resilient.testing.recorders import reset_all, seeded
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -224,9 +223,7 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
                 stack.callback(reset_all)  # at last, by the clock that is back
             stack.callback(time.end)  # after the clock
             stack.enter_context(clock.install(_Seam(time), forgotten=fresh))
-            if fresh:
-                reset_all()
-            stack.enter_context(rng.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
+            stack.enter_context(seeded(seed, fresh=fresh))
             time.move_running_loop()
             yield time
     finally:

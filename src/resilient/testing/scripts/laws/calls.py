@@ -11,7 +11,7 @@ from resilient._core.matching import Verdict, each
 from resilient._core.retry import max_retry_after
 from resilient.errors import DeadlineExceeded
 from resilient.events import RetryScheduled
-from resilient.testing.scripts.laws.common import broken, is_cut, is_wanted
+from resilient.testing.scripts.laws.common import broken, copy_of, is_cut, is_wanted
 from resilient.testing.scripts.model import CLOSE
 from resilient.testing.scripts.trace import Attempt, Passage, Trace, Visit
 
@@ -164,21 +164,18 @@ def one_at_a_time(passage: Passage) -> None:
     apart: dict[Any, list[Attempt]] = {}
     for visit in passage.visits:
         apart.setdefault(visit.key, []).extend(visit.runs)
-    for key, runs in apart.items():
+    for runs in apart.values():
         for one, other in pairwise(sorted(runs, key=lambda run: run.began)):
             ended = math.inf if one.ended is None else one.ended
             if other.began < ended - CLOSE and not one.cut:
-                raise broken(
-                    passage, "S1", f"two runs of the key {key!r} at once: {one!r} and {other!r}"
-                )
+                raise broken(passage, "S1", f"two runs of one key at once: {one!r} and {other!r}")
 
 
 def flights(passage: Passage) -> None:
     """What is shared comes of a run that its caller has waited for (S2)."""
-    copy = passage.policy._copy
     for visit in passage.visits:
         if visit.answered and not any(
-            ended >= visit.began - CLOSE for ended in _sources(passage, visit, copy)
+            ended >= visit.began - CLOSE for ended in _sources(passage, visit)
         ):
             raise broken(
                 passage,
@@ -195,7 +192,7 @@ def caches(passage: Passage) -> None:
     for visit in passage.visits:
         if not visit.answered or (settings.exists is not None and visit.result is None):
             continue
-        ages = [visit.left - ended for ended in _sources(passage, visit, settings.copy)]
+        ages = [visit.left - ended for ended in _sources(passage, visit)]
         if not ages:
             raise broken(passage, "C7", f"served {visit.result!r}, which no run had answered")
         if min(ages) > oldest + CLOSE:
@@ -214,13 +211,12 @@ def _oldest(config: CacheConfig) -> float:
     return lives * (1 + config.jitter) + config.stale
 
 
-def _sources(passage: Passage, visit: Visit, copy: object) -> list[float]:
+def _sources(passage: Passage, visit: Visit) -> list[float]:
     """When the runs ended whose result a call may have got: any of its key, if it gets a copy."""
+    copied = copy_of(passage.policy) is not None
     runs = [run for other in passage.visits if other.key == visit.key for run in other.runs]
     return [
         run.ended
         for run in (*runs, *passage.strays)
-        if run.ended is not None
-        and run.error is None
-        and (copy is not None or run.result is visit.result)
+        if run.ended is not None and run.error is None and (copied or run.result is visit.result)
     ]
