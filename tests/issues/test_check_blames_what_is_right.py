@@ -18,6 +18,7 @@ from resilient import (
     breaker,
     bulkhead,
     cache,
+    fallback,
     hedge,
     pipeline,
     rate_limit,
@@ -143,6 +144,35 @@ def test_an_unwanted_result_wins_over_no_wanted_one() -> None:
 def test_an_error_that_ends_the_call_may_come_with_an_answer(on: Any) -> None:
     policy = hedge(0, on=ConnectionError, budget=None)
     play(policy, [Step(0.0, Fail(0.5, ValueError), Answer(0.5))], on=on).check()
+
+
+# Fallbacks and throttles.
+
+
+@ON
+@pytest.mark.rule("F8", "F16")
+def test_a_fallback_replaces_nothing_but_what_is_unwanted(on: Any) -> None:
+    policy = fallback(default=0, on_result=is_bad)
+    script = [Step(0.0, Answer(0.0, "bad")), Step(1.0), Step(2.0, Fail())]
+    trace = play(policy, script, on=on)
+    trace.check()
+    trace.passages[0].visits[1].result = 0
+    with pytest.raises(LawBroken, match=r"^F8: .* replaced 'answer 2' by 0"):
+        trace.check()
+
+
+@ON
+@pytest.mark.rule("L8", "F16")
+def test_a_throttle_rejects_nothing_unless_something_was_unwanted(on: Any) -> None:
+    policy = throttle(on_result=is_bad, minimum=2, k=1.0)
+    trace = play(policy, [Step(0.25 * n, Answer(0, "bad")) for n in range(40)], on=on)
+    assert any(not visit.runs for visit in trace.passages[0].visits)
+    trace.check()
+    for visit in trace.passages[0].visits:
+        for one in (visit, *visit.runs):
+            one.result = "good"
+    with pytest.raises(LawBroken, match=r"^L8: .* none had failed"):
+        trace.check()
 
 
 # Retries.

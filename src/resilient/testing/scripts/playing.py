@@ -18,6 +18,7 @@ import anyio
 from resilient._core.checks import refuse
 from resilient._policies.common.policy import Policy
 from resilient._policies.common.waiting import on_loop
+from resilient._policies.common.widening import Widening
 from resilient._policies.pipeline import Pipeline
 from resilient._runtime import clock
 from resilient._runtime.keying import KeyOf, hashable, key_of
@@ -37,7 +38,9 @@ LONGEST: Final = 1e6
 Function = Callable[[Any], Any]
 
 
-def play(policy: Policy, script: Script, *, on: On = "asyncio", seed: int = 0) -> Trace:
+def play(
+    policy: Policy | Widening[Any], script: Script, *, on: On = "asyncio", seed: int = 0
+) -> Trace:
     """Make the calls of *script* through *policy*, under virtual time, and say what happened.
 
     Calls overlap as the script says. Every living policy starts as new and is left as new, and
@@ -90,7 +93,9 @@ def play(policy: Policy, script: Script, *, on: On = "asyncio", seed: int = 0) -
 class _Playing:
     """One run of a script."""
 
-    def __init__(self, policy: Policy, dependency: Dependency, on: On, time: VirtualTime) -> None:
+    def __init__(
+        self, policy: Policy | Widening[Any], dependency: Dependency, on: On, time: VirtualTime
+    ) -> None:
         self._policy, self._dependency, self._on, self._time = policy, dependency, on, time
         self._zero = clock.now()
         self._calls = [Called(step, step.at) for step in dependency.steps]

@@ -24,10 +24,11 @@ class Answer:
     result: object = None
 
     def __post_init__(self) -> None:
-        check_seconds("after", self.after)
+        object.__setattr__(self, "after", check_seconds("after", self.after))
 
     def __repr__(self) -> str:
-        return _written("Answer", *_said(self.after), *_said(self.result, default=None))
+        result = () if self.result is None else (repr(self.result),)
+        return _written("Answer", *_said(self.after), *result)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -43,7 +44,7 @@ class Fail:
     error: type[Exception] = ConnectionError
 
     def __post_init__(self) -> None:
-        check_seconds("after", self.after)
+        object.__setattr__(self, "after", check_seconds("after", self.after))
         if not (isinstance(self.error, type) and issubclass(self.error, Exception)):
             refuse_type("error", self.error, "a type of exception, such as ConnectionError")
         try:
@@ -125,8 +126,8 @@ class Outage:
     outcome: Outcome = Fail()
 
     def __post_init__(self) -> None:
-        check_seconds("at", self.at)
-        check_seconds("lasts", self.lasts, above=0)
+        object.__setattr__(self, "at", check_seconds("at", self.at))
+        object.__setattr__(self, "lasts", check_seconds("lasts", self.lasts, above=0))
         if not isinstance(self.outcome, Outcome):
             refuse_type("outcome", self.outcome, "Answer(...), Fail(...) or Hang()")
 
@@ -166,6 +167,6 @@ def _written(name: str, *arguments: str) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
-def _said(value: object, default: object = 0.0) -> Iterable[str]:
-    """How an argument is written; nothing for the default."""
-    return () if value == default else (repr(value),)
+def _said(after: float) -> Iterable[str]:
+    """How the seconds are written; nothing for the default."""
+    return (repr(after),) if after else ()

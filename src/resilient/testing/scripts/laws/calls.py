@@ -151,20 +151,16 @@ def _first_acceptable(passage: Passage, visit: Visit) -> None:
 
 def fallbacks(passage: Passage) -> None:
     """What answered is not replaced (F8)."""
-    if passage.policy._judge is None or getattr(passage.policy, "_on_result", None) is not None:
-        return
+    judge, on_result = passage.policy._judge, passage.policy._on_result
     for visit in passage.visits:
-        run = visit.runs[-1] if visit.runs else None
-        if run is not None and run.answered and visit.result is not run.result:
-            raise broken(passage, "F8", f"replaced {run.result!r} by {visit.result!r}")
+        for run in visit.runs:
+            if is_wanted(run, judge, on_result) and visit.result is not run.result:
+                raise broken(passage, "F8", f"replaced {run.result!r} by {visit.result!r}")
 
 
 def one_at_a_time(passage: Passage) -> None:
     """One run per key at a time (S1)."""
-    apart: dict[Any, list[Attempt]] = {}
-    for visit in passage.visits:
-        apart.setdefault(visit.key, []).extend(visit.runs)
-    for runs in apart.values():
+    for runs in _runs_by_key(passage).values():
         for one, other in pairwise(sorted(runs, key=lambda run: run.began)):
             ended = math.inf if one.ended is None else one.ended
             if other.began < ended - CLOSE and not one.cut:
@@ -173,9 +169,10 @@ def one_at_a_time(passage: Passage) -> None:
 
 def flights(passage: Passage) -> None:
     """What is shared comes of a run that its caller has waited for (S2)."""
+    runs = _runs_by_key(passage)
     for visit in passage.visits:
         if visit.answered and not any(
-            ended >= visit.began - CLOSE for ended in _sources(passage, visit)
+            ended >= visit.began - CLOSE for ended in _sources(passage, visit, runs)
         ):
             raise broken(
                 passage,
@@ -188,11 +185,11 @@ def flights(passage: Passage) -> None:
 def caches(passage: Passage) -> None:
     """What is served was answered, for this key, and is not too old (C3, C4, C7)."""
     settings = passage.policy._settings
-    oldest = _oldest(settings.config)
+    oldest, runs = _oldest(settings.config), _runs_by_key(passage)
     for visit in passage.visits:
         if not visit.answered or (settings.exists is not None and visit.result is None):
             continue
-        ages = [visit.left - ended for ended in _sources(passage, visit)]
+        ages = [visit.left - ended for ended in _sources(passage, visit, runs)]
         if not ages:
             raise broken(passage, "C7", f"served {visit.result!r}, which no run had answered")
         if min(ages) > oldest + CLOSE:
@@ -211,12 +208,18 @@ def _oldest(config: CacheConfig) -> float:
     return lives * (1 + config.jitter) + config.stale
 
 
-def _sources(passage: Passage, visit: Visit) -> list[float]:
+def _runs_by_key(passage: Passage) -> dict[object, list[Attempt]]:
+    apart: dict[object, list[Attempt]] = {}
+    for visit in passage.visits:
+        apart.setdefault(visit.key, []).extend(visit.runs)
+    return apart
+
+
+def _sources(passage: Passage, visit: Visit, runs: dict[object, list[Attempt]]) -> list[float]:
     """When the runs ended whose result a call may have got: any of its key, if it gets a copy."""
     copied = copy_of(passage.policy) is not None
-    runs = [run for other in passage.visits if other.key == visit.key for run in other.runs]
     return [
         run.ended
-        for run in (*runs, *passage.strays)
+        for run in (*runs[visit.key], *passage.strays)
         if run.ended is not None and run.error is None and (copied or run.result is visit.result)
     ]
