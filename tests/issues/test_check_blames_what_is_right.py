@@ -25,6 +25,7 @@ from resilient import (
     retry,
     singleflight,
     throttle,
+    timeout,
 )
 from resilient.testing.scripts import Answer, Fail, Hang, LawBroken, Step, play
 
@@ -175,7 +176,30 @@ def test_a_throttle_rejects_nothing_unless_something_was_unwanted(on: Any) -> No
         trace.check()
 
 
+@pytest.mark.rule("H4")
+@pytest.mark.parametrize("on", ["asyncio", "trio"])
+def test_a_hedge_before_its_time_is_found(on: Any) -> None:
+    fates = Fail(0.125), Answer(2.0), Answer(2.0), Answer(2.0)
+    policy = hedge(0.5, max=3, budget=None)
+    trace = play(policy, [Step(0.0, *fates), Step(9.0)], on=on)
+    assert [one.began for one in trace.attempts] == [0.0, 0.125, 0.625, 1.125, 9.0]
+    trace.check()
+    policy._delay.seconds = 0.75
+    with pytest.raises(LawBroken, match=r"^H4: .* attempt 3 began after 0.625 s, 1 had failed"):
+        trace.check()
+
+
 # Retries.
+
+
+@pytest.mark.rule("R2")
+@pytest.mark.parametrize("error", [ValueError(), ExceptionGroup("", [ValueError()])])
+def test_a_retry_of_what_it_was_not_told_to_repeat_is_found(error: Any) -> None:
+    def tamper(trace: Any) -> None:
+        trace.passages[0].visits[0].runs[0].error = error
+
+    policy = retry(on=(ConnectionError, Busy), wait=0.125)
+    assert law_of(policy, [Step(0.0, Fail())], tamper) == "R2"
 
 
 @ON
@@ -294,6 +318,17 @@ def raises(*_: object) -> Any:
 def test_what_a_function_of_the_users_raises_is_no_fault_of_the_policy(on: Any, make: Any) -> None:
     play(make(), LISTS, on=on).check()
     play(make(), AT_ONCE, on=on).check()
+
+
+@pytest.mark.rule("D2")
+@pytest.mark.parametrize("on", ["asyncio", "trio"])
+def test_a_timeout_in_a_task_of_a_hedge_ends_by_the_limit_around_it(on: Any) -> None:
+    stack = pipeline(
+        retry("fetch", on=ConnectionError, within=0.25),
+        hedge(0.125, budget=None),
+        timeout(None, name="fetch"),
+    )
+    play(stack, [Step(0.0, Hang(), Hang(), cancel=0.25)], on=on).check()
 
 
 @ON

@@ -25,21 +25,7 @@ def retries(passage: Passage) -> None:
                 passage, "R1", f"made {len(visit.runs)} attempts, and attempts={settings.attempts}"
             )
         for one, other in pairwise(visit.runs):
-            assert one.ended is not None
-            if settings.strategy is None and is_wanted(one, settings.judge, settings.on_result):
-                raise broken(passage, "R1", "tried again after a success")
-            if isinstance(one.error, DeadlineExceeded) and not one.error.started:
-                raise broken(passage, "R2", f"tried again after {one.error!r}")
-            if one.cut:
-                raise broken(passage, "F9", "tried again after a cancellation")
-            floor = 0.0 if one.error is None else max_retry_after(each(one.error))
-            if other.began - one.ended < floor - CLOSE:
-                raise broken(
-                    passage,
-                    "R6",
-                    f"tried again after {other.began - one.ended:g} s, and "
-                    f"was told to wait for {floor:g} s",
-                )
+            _tried_again(passage, one, other)
         for run in visit.runs[1:]:
             if run.began >= visit.began + settings.within:
                 raise broken(
@@ -49,6 +35,25 @@ def retries(passage: Passage) -> None:
                     f"the call, and within={settings.within:g}",
                 )
         _limit(passage, visit, settings.within, "R5")
+
+
+def _tried_again(passage: Passage, one: Attempt, other: Attempt) -> None:
+    """Only after what it was told to repeat, and not too soon."""
+    settings = passage.policy._settings
+    assert one.ended is not None
+    if one.cut:
+        raise broken(passage, "F9", "tried again after a cancellation")
+    if settings.strategy is None and is_wanted(one, settings.judge, settings.on_result):
+        raise broken(passage, "R1", "tried again after a success")
+    if isinstance(one.error, Exception):
+        final = isinstance(one.error, DeadlineExceeded) and not one.error.started
+        named = settings.strategy or settings.judge.error(one.error) is Verdict.FAILURE
+        if final or not named:
+            raise broken(passage, "R2", f"tried again after {one.error!r}")
+        floor, waited = max_retry_after(each(one.error)), other.began - one.ended
+        if waited < floor - CLOSE:
+            what = f"tried again after {waited:g} s, and was told to wait for {floor:g} s"
+            raise broken(passage, "R6", what)
 
 
 def _limit(passage: Passage, visit: Visit, seconds: float, law: str) -> None:
@@ -106,10 +111,10 @@ def timeouts(passage: Passage) -> None:
             raise broken(passage, "D3", f"a run answered, and its call got {error!r}")
         if (
             isinstance(error, DeadlineExceeded)
-            and error.policy == passage.policy.name
+            and (error.policy, error.seconds) == (passage.policy.name, seconds)  # and no outer one
             and run is not None
             and run.error is not error
-            and visit.left < visit.began + min(seconds, error.seconds) - CLOSE
+            and visit.left < visit.began + seconds - CLOSE
         ):
             raise broken(
                 passage,
@@ -120,7 +125,7 @@ def timeouts(passage: Passage) -> None:
 
 
 def hedges(passage: Passage) -> None:
-    """At most `max` more, none before its time, and none outlasts its call (H1, H2, H3)."""
+    """At most `max` more, none before its time, and none outlasts its call (H1 to H4)."""
     policy = passage.policy
     for visit in passage.visits:
         runs = visit.runs
@@ -129,7 +134,27 @@ def hedges(passage: Passage) -> None:
         for run in runs:
             if run.ended is None or run.ended > visit.left + CLOSE:
                 raise broken(passage, "H1", f"an attempt outlasted its call: {run!r}")
+        _in_time(passage, visit)
         _first_acceptable(passage, visit)
+
+
+def _in_time(passage: Passage, visit: Visit) -> None:
+    """Each attempt more has waited for its time, or is there for one that failed (H2)."""
+    policy = passage.policy
+    after = policy._delay.seconds
+    if not after:
+        return  # all at once, or by a quantile, which is not seen
+    for number, run in enumerate(visit.runs[1:], 1):
+        due = math.floor((run.began - visit.began + CLOSE) / after)
+        failed = sum(
+            one.ended is not None
+            and one.ended <= run.began
+            and not is_wanted(one, policy._judge, policy._on_result)
+            for one in visit.runs
+        )
+        if number > due + failed:
+            what = f"attempt {number + 1} began after {run.began - visit.began:g} s"
+            raise broken(passage, "H4", f"{what}, {failed} had failed, and after={after:g}")
 
 
 def _first_acceptable(passage: Passage, visit: Visit) -> None:
