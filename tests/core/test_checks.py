@@ -175,3 +175,23 @@ def test_a_function_can_be_called() -> None:
         words_of(check_callable, "copy", 5, error=TypeError)
         == "copy must be a function or None, not 5"
     )
+    assert (
+        words_of(check_callable, "handler", 5, "a function of the error", error=TypeError)
+        == "handler must be a function of the error, not 5"
+    )
+
+
+@pytest.mark.rule("F17")
+def test_a_policy_is_no_function() -> None:
+    class Decorator:
+        def __call__(self, fn: object) -> object:
+            return fn
+
+        def __repr__(self) -> str:
+            return "<Breaker>"
+
+    assert check_callable("copy", known := Decorator()) is known
+    Decorator._wrap_sync = None  # type: ignore[attr-defined]  # as every policy has
+    assert words_of(check_callable, "copy", Decorator(), error=TypeError) == (
+        "copy must be a function or None, not <Breaker>: a policy is no function, it decorates one"
+    )

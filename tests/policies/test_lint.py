@@ -186,7 +186,7 @@ PAIRS = [
     Pair(
         "slow-never-reached",
         lambda: breaker(slow=1.0)(timeout(0.5)(asynchronous)),
-        lambda: pipeline(timeout(0.5), breaker(slow=1.0)),
+        lambda: pipeline(timeout(1.5), breaker(slow=1.0)),
         "`slow` below 0.5 s",
         ("breaker 'asynchronous'",),
     ),

@@ -205,8 +205,8 @@ def test_a_burst_that_was_never_given_follows_the_rate() -> None:
         ({"rate": 9, "per": 0}, ValueError, "per must be a finite number above 0, not 0"),
         ({"rate": 9, "burst": 0}, ValueError, "burst must be a whole number of at least 1, not 0"),
         ({"rate": 9, "burst": 1.5}, TypeError, "burst must be a whole number of at least 1"),
-        ({"rate": 9, "burst": 1}, ValueError, "cost must be at most the burst, 1, not 2"),
-        ({"rate": 1}, ValueError, "cost must be at most the burst, 1, not 2"),
+        ({"rate": 9, "burst": 1}, ValueError, "burst must be at least what a call costs, 2"),
+        ({"rate": 1}, ValueError, "rate must be above 1, not 1"),
     ],
     ids=str,
 )

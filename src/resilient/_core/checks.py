@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Final, NoReturn, TypeVar
 
-from resilient._core.functions import is_coroutine_function, is_generator_function
+from resilient._core.functions import is_coroutine_function, is_generator_function, is_policy
 
 T = TypeVar("T")
 Seconds = float | dt.timedelta
@@ -98,19 +98,27 @@ def check_name(name: str, value: object, *, instead: str) -> str | None:
     refuse_type(name, value, "a string or None")
 
 
-def check_callable(name: str, value: object) -> Callable[..., object] | None:
-    """A function, or ``None``."""
+def check_callable(
+    name: str, value: object, allowed: str = "a function or None"
+) -> Callable[..., object] | None:
+    """A function, or ``None``. *allowed* says it in the words of the argument."""
     if value is not None and not callable(value):
-        refuse_type(name, value, "a function or None")
+        refuse_type(name, value, allowed)
+    if is_policy(value):
+        raise TypeError(
+            f"{name} must be {allowed}, not {value!r}: a policy is no function, it decorates one"
+        )
     return value
 
 
 AT_ONCE: Final = "a function that answers at once, no coroutine function and no generator"
 
 
-def check_sync(name: str, value: object) -> Callable[..., object] | None:
-    """A function that answers at once, or ``None``."""
-    check_callable(name, value)
+def check_sync(
+    name: str, value: object, allowed: str = "a function or None"
+) -> Callable[..., object] | None:
+    """A function that answers at once, or ``None``; see `check_callable`."""
+    check_callable(name, value, allowed)
     if is_coroutine_function(value) or is_generator_function(value):
         refuse_type(name, value, AT_ONCE)
     return value  # type: ignore[return-value]  # callable
@@ -120,10 +128,11 @@ def check_per_call(
     name: str, value: object, check: Callable[[object], T], allowed: str
 ) -> T | Callable[..., T]:
     """What passes *check*, or a function of a call's arguments; *allowed* says so in words."""
+    wanted = f"{allowed} or a function of the call's arguments"
     if callable(value):
-        return check_sync(name, value)  # type: ignore[return-value]  # what it gives is checked
+        return check_sync(name, value, wanted)  # type: ignore[return-value]  # what it gives is checked
     if isinstance(value, str):
-        refuse_type(name, value, f"{allowed} or a function of the call's arguments")
+        refuse_type(name, value, wanted)
     return check(value)
 
 

@@ -34,6 +34,11 @@ def is_generator_function(fn: object) -> bool:
     )
 
 
+def is_policy(thing: object) -> bool:
+    """Whether it is a policy of ours. It can be called, but it is no function: it decorates one."""
+    return hasattr(type(thing), "_wrap_sync")
+
+
 def call_of(fn: object) -> object:
     """What runs when *fn*, an object, is called."""
     return getattr(type(fn), "__call__", None)  # noqa: B004  # the method itself is wanted

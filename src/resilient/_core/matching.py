@@ -186,4 +186,4 @@ def _check(name: str, member: object) -> None:
     if isinstance(member, type) and not issubclass(member, (Exception, BaseExceptionGroup)):
         refuse(name, member, f"{allowed}, of Exceptions: cancellation and exits are never counted")
     if not isinstance(member, type):
-        check_sync(name, member)
+        check_sync(name, member, allowed)

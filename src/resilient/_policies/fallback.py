@@ -312,12 +312,11 @@ def fallback(
 
 def _check_function(source: Source, function: object) -> None:
     takes = "of the error" if source == "handler" else "of the call's own arguments"
-    if function is None:
-        refuse_type(source, None, f"a function {takes} (for a value write default=)")
-    found = check_callable(source, function)
-    assert found is not None
-    if is_generator_function(found):
-        refuse_type(source, found, f"a function {takes}, and no generator function")
+    if not callable(function):
+        refuse_type(source, function, f"a function {takes} (for a value write default=)")
+    check_callable(source, function, f"a function {takes}")
+    if is_generator_function(function):
+        refuse_type(source, function, f"a function {takes}, and no generator function")
     if source == "handler":
         parentheses = "(to decorate, write @fallback(default=...), with parentheses)"
-        check_takes(source, found, 1, f"a function {takes} {parentheses}")
+        check_takes(source, function, 1, f"a function {takes} {parentheses}")

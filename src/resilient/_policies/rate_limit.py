@@ -141,8 +141,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
         def begin() -> None:
             nonlocal config
-            config = self._config.changed(*wanted)
-            check_cost(self._cost, config)
+            config = self._changed(self._config, wanted)
             self._config = config
 
         def change(state: RateLimitCore, now: float) -> None:
@@ -156,11 +155,22 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
         def step(now: float) -> None:
             state = self._states.find(key)
-            config = state.config.changed(*wanted)
-            check_cost(self._cost, config)
-            state.change(config, now)
+            state.change(self._changed(state.config, wanted), now)
 
         self._locked(step)
+
+    def _changed(self, config: RateLimitConfig, wanted: Change) -> RateLimitConfig:
+        """*config* with what is wanted, unless no call could pass any more."""
+        (rate, _, burst), cost = wanted, self._usual_cost
+        changed = config.changed(*wanted)
+        if cost > changed.burst:
+            if burst is not None:
+                refuse("burst", burst, f"at least what a call costs, {cost}")
+            raise ValueError(
+                f"rate must be above {cost - 1}, not {rate!r}: the burst follows it, and a call "
+                f"costs {cost}; or write burst={cost} as well"
+            )
+        return changed
 
     def of(self, key: Hashable) -> RateLimitOfKey:
         return RateLimitOfKey(self, self._states.checked(self, key))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from resilient._core.functions import is_coroutine_function, is_generator_function
+from resilient._core.functions import is_coroutine_function, is_generator_function, is_policy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,6 +119,10 @@ def check_function(fn: object) -> None:
     """Refuse what can't be guarded by a call around it, and say what to write."""
     if not callable(fn):
         raise TypeError(f"a policy guards functions, not {fn!r}: {_instead_of(fn)}")
+    if is_policy(fn):
+        raise TypeError(
+            f"a policy guards functions, not another one, {fn!r}: write pipeline(...) of both"
+        )
     inner: object = fn
     while isinstance(inner, functools.partial):
         inner = inner.func

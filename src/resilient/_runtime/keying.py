@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, final
 
-from resilient._core.checks import check_sync, refuse_type
+from resilient._core.checks import check_sync
 from resilient._core.functions import at_once
 
 Key = Callable[..., Hashable] | str
@@ -21,9 +21,9 @@ def check_key(key: object) -> Key | None:
     """``key=`` as a policy was given it."""
     if isinstance(key, str):
         return key
-    if key is None or callable(key):
-        return check_sync("key", key)
-    refuse_type("key", key, "a function of the call's arguments, the name of a parameter, or None")
+    return check_sync(
+        "key", key, "a function of the call's arguments, the name of a parameter, or None"
+    )
 
 
 def key_of(key: Key, fn: Callable[..., object]) -> KeyOf:

@@ -15,10 +15,10 @@ if hasattr(os, "register_at_fork"):  # else children of one parent would all wai
 
 
 @contextmanager
-def install(rng: random.Random) -> Iterator[None]:
-    """Let all draws come from *rng* inside the block."""
+def install(source: Callable[[], float]) -> Iterator[None]:
+    """Let all draws come from *source* inside the block."""
     global draw  # noqa: PLW0603  # the seam itself: one reference for all
-    before, draw = draw, rng.random
+    before, draw = draw, source
     try:
         yield
     finally:

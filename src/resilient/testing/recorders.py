@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar, overload
 
 from resilient._policies.common import policy
 from resilient._policies.retry import budget
+from resilient._runtime import rng
 from resilient.events import Event, subscribe
 
 E = TypeVar("E", bound=Event)
@@ -43,8 +45,26 @@ def record(*types: type[Any]) -> Iterator[list[Any]]:
 
 
 def reset_all() -> None:
-    """Let every living policy start as new."""
-    for one in policy.registry.living():
-        one._reset()
-    for shared in budget.registry.living():
-        shared._reset()
+    """Let every living policy start as new. All draw the same number for it, so that what one draws
+    does not depend on which others there are.
+    """
+    first = rng.draw()
+    with rng.install(lambda: first):
+        for one in policy.registry.living():
+            one._reset()
+        for shared in budget.registry.living():
+            shared._reset()
+
+
+@contextmanager
+def seeded(seed: int, *, fresh: bool) -> Iterator[None]:
+    """Let every policy without an ``rng`` draw by *seed*, and start as new if *fresh* is set."""
+    if fresh:
+        with rng.install(_source(seed)):
+            reset_all()
+    with rng.install(_source(seed)):
+        yield
+
+
+def _source(seed: int) -> Callable[[], float]:
+    return random.Random(seed).random  # noqa: S311  # jitter, no secrets

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
-import random
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, final
 
-from resilient._core.checks import Seconds, check_seconds
-from resilient._runtime import clock, loops, rng
+from resilient._core.checks import Seconds, check_seconds, refuse_type
+from resilient._runtime import clock, loops
 from resilient.testing.jumping import JumpingLoop, current_clock, mock_clock, replace_clock
-from resilient.testing.recorders import reset_all
+from resilient.testing.recorders import reset_all, seeded
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -22,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 FARTHEST: Final = 1e290
 """Seconds; time stands still there. Beyond it, nanoseconds are none that a float can hold."""
+RUNNABLE: Final = "an async def function"
 _active: dict[None, VirtualTime] = {}
 """The one that is in force, if one is."""
 
@@ -75,12 +76,17 @@ class VirtualTime:
 
         Raises:
             RuntimeError: nothing is ready, no timer is set and no other thread does a thing: it
-                would wait for ever.
+                would wait for ever. Or a loop runs here already.
+            TypeError: *fn* is no function, or returns nothing to await.
         """
+        _check_runnable(fn)
 
         async def main() -> R:
             self.move_running_loop()
-            return await fn(*args, **kwargs)
+            coroutine = fn(*args, **kwargs)
+            if not inspect.isawaitable(coroutine):
+                refuse_type("fn", fn, RUNNABLE)
+            return await coroutine
 
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             return runner.run(main())
@@ -161,6 +167,21 @@ class VirtualTime:
             event.set()
 
 
+def _check_runnable(fn: object) -> None:
+    """Refuse what `VirtualTime.run` can't run, or not here, and say what to write."""
+    name = getattr(fn, "__name__", "fn")
+    if inspect.iscoroutine(fn):
+        fn.close()  # else Python would complain that nobody awaited it
+        raise TypeError(f"fn must be {RUNNABLE}: write time.run({name}, ...), without calling it")
+    if not callable(fn):
+        refuse_type("fn", fn, RUNNABLE)
+    if loops.running_loop() is not None or loops.trio_task() is not None:
+        raise RuntimeError(
+            f"time.run() makes a loop of its own, and one runs here already: write `await {name}"
+            "(...)`, since an async test is on virtual time as well, or write the test as `def`"
+        )
+
+
 class _Seam:
     """Virtual time as the policies' clock."""
 
@@ -202,9 +223,7 @@ def virtual_time(*, seed: int = 0, fresh: bool = False) -> Iterator[VirtualTime]
                 stack.callback(reset_all)  # at last, by the clock that is back
             stack.callback(time.end)  # after the clock
             stack.enter_context(clock.install(_Seam(time), forgotten=fresh))
-            if fresh:
-                reset_all()
-            stack.enter_context(rng.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
+            stack.enter_context(seeded(seed, fresh=fresh))
             time.move_running_loop()
             yield time
     finally:

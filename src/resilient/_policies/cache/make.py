@@ -11,6 +11,7 @@ from resilient._core.cache import CacheConfig
 from resilient._core.checks import (
     AT_ONCE,
     Seconds,
+    check_callable,
     check_int,
     check_name,
     check_number,
@@ -200,6 +201,7 @@ def _check_ttl(function: Callable[[Any], Seconds]) -> None:
     parentheses = "(to decorate, write @cache(60), with parentheses)"
     if is_coroutine_function(function) or is_generator_function(function):
         refuse_type("ttl", function, f"seconds, or {AT_ONCE} {parentheses}")
+    check_callable("ttl", function, "seconds, or a function of the result")
     check_takes("ttl", function, 1, f"seconds, or a function of the result {parentheses}")
 
 
@@ -208,9 +210,10 @@ def _predicate(exists: object) -> Callable[[Any], object] | None:
         return None
     if hasattr(type(exists), "__contains__"):
         return check_sync("exists", cast("Container", exists).__contains__)
-    if not callable(exists) or hasattr(exists, "__contains__"):  # a class of such, for one of it
-        refuse_type("exists", exists, "a filter, a set, a predicate on the key, or None")
-    return check_sync("exists", exists)
+    allowed = "a filter, a set, a predicate on the key, or None"
+    if hasattr(exists, "__contains__"):  # a class of such, for one of it
+        refuse_type("exists", exists, allowed)
+    return check_sync("exists", exists, allowed)
 
 
 def _channel(invalidation: object) -> Invalidation | None:

@@ -51,7 +51,7 @@ class HedgedCall:
         self._policy, self._fn, self._args, self._kwargs = policy, fn, args, kwargs
         self._repeats, self._race = repeats, Race(max_hedges)
         self._stopped = self._launching = False
-        self._tasks: set[asyncio.Task[Any]] = set()  # of attempts, on asyncio
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # of attempts, on asyncio, in their order
         self._began = clock.now()
 
     async def run(self) -> Any:
@@ -164,7 +164,7 @@ class HedgedCall:
     async def _attempt(self, number: int) -> None:
         """Make one; raises nothing, which would come out of the group in a group."""
         if (task := _asyncio_task()) is not None:
-            self._tasks.add(task)
+            self._tasks[task] = None
         try:
             if self._launching:  # an eager task: before 4.8 anyio knows it only when it has paused
                 await pause()
@@ -175,7 +175,7 @@ class HedgedCall:
         finally:
             self._race.ended()
             if task is not None:
-                self._tasks.discard(task)
+                self._tasks.pop(task, None)
             self._news.set()
 
     async def _make(self, number: int) -> None:

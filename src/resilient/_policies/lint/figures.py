@@ -11,17 +11,20 @@ from resilient._core.checks import check_seconds
 from resilient._core.functions import is_coroutine_function
 from resilient._policies.backoff import Backoff
 from resilient._policies.breaker import Breaker
+from resilient._policies.cache import Cache
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.hedge import Hedge
 from resilient._policies.lint.findings import Finding, called
-from resilient._policies.lint.stack import Stack, repeats
+from resilient._policies.lint.stack import Member, Stack, repeats
 from resilient._policies.retry import Retry
+from resilient._policies.singleflight import SingleFlight
 from resilient._policies.timeout import Timeout
 
 CLOSE: Final = 1e-9
 """What two products of the same figures may differ by."""
 COUNTED: Final = 1000
 """Waits of a retry that are added up one by one."""
+SLOW_NEVER_REACHED: Final = "slow-never-reached"
 
 
 def _retry_outside_hedge(stack: Stack) -> Iterator[Finding]:
@@ -93,41 +96,80 @@ def _slow_never_reached(stack: Stack) -> Iterator[Finding]:
     if stack.fn is not None and not is_coroutine_function(stack.fn):
         return  # nothing cuts its calls
     for at, member in enumerate(stack.members):
-        breaker, cut = member.policy, math.inf
-        if not isinstance(breaker, Breaker) or breaker._settings.config.slow is None:
+        breaker = member.policy
+        if not isinstance(breaker, Breaker) or (slow := breaker._settings.config.slow) is None:
             continue
-        for inner in stack.members[at + 1 :]:
-            if isinstance(inner.policy, Retry) and repeats(inner.policy):
-                cut = min(cut, inner.policy._settings.within)
-                break  # attempts that are cut add up
-            if isinstance(inner.policy, Timeout):
-                cut = min(cut, inner.policy._seconds)
-        slow = breaker._settings.config.slow
-        if cut < slow:
+        inside = _cut_inside(stack.members[at + 1 :])
+        around, limit = _cut_around(stack.members[:at])
+        if around is not None and limit <= min(slow, inside):
             yield Finding(
-                "slow-never-reached",
-                called(breaker),
-                f"A call is slow after {slow:g} s, and is cut after {cut:g} s: none is ever slow.",
-                f"Write `slow` below {cut:g} s, or a longer timeout.",
+                SLOW_NEVER_REACHED,
+                called(around, breaker),
+                f"A call is slow after {slow:g} s, and is cut after {limit:g} s: none is ever "
+                "slow, and no call that hangs counts as a failure."
+                if limit < slow
+                else f"A call is cut after {limit:g} s, just when it becomes slow: whether one "
+                "that hangs counts as slow and as a failure is up to the timer.",
+                f"Write `slow` below {limit:g} s, or leave it out, or write a limit longer than "
+                f"{slow:g} s.",
             )
+        elif inside < slow:
+            yield Finding(
+                SLOW_NEVER_REACHED,
+                called(breaker),
+                f"A call is slow after {slow:g} s, and is cut after {inside:g} s: none is ever "
+                "slow.",
+                f"Write `slow` below {inside:g} s, or a longer timeout.",
+            )
+
+
+def _cut_inside(members: tuple[Member, ...]) -> float:
+    """Seconds after which the limits of *members* cut a call that is around them."""
+    cut = math.inf
+    for policy, _ in members:
+        if isinstance(policy, Retry) and repeats(policy):
+            return min(cut, policy._settings.within)  # attempts that are cut add up
+        if isinstance(policy, Timeout):
+            cut = min(cut, policy._seconds)
+    return cut
+
+
+def _cut_around(members: tuple[Member, ...]) -> tuple[PolicyBase | None, float]:
+    """Whose limit cuts first what is inside *members*, and after how many seconds.
+
+    It is none that is around a run which callers share: that lasts until the last of them leaves.
+    """
+    cut: tuple[PolicyBase | None, float] = (None, math.inf)
+    for policy, _ in reversed(members):
+        if isinstance(policy, SingleFlight | Cache):
+            break
+        if (limit := _limit_of(policy)) <= cut[1] and limit < math.inf:
+            cut = policy, limit
+    return cut
+
+
+def _limit_of(policy: PolicyBase) -> float:
+    """The limit that it sets, in seconds, over all its attempts; infinity if it sets none."""
+    if isinstance(policy, Timeout):
+        return policy._seconds
+    return policy._settings.within if isinstance(policy, Retry) else math.inf
 
 
 def _timeout_longer_than_enclosing(stack: Stack) -> Iterator[Finding]:
     enclosing: list[tuple[PolicyBase, float]] = []
     for member in stack.members:
-        policy = member.policy
+        policy, seconds = member.policy, _limit_of(member.policy)
         if isinstance(policy, Timeout):
             for outer, limit in enclosing:
-                if limit < policy._seconds < math.inf:
+                if limit < seconds < math.inf:
                     yield Finding(
                         "timeout-longer-than-enclosing",
                         called(outer, policy),
-                        f"{policy._seconds:g} s are never reached inside {limit:g} s.",
+                        f"{seconds:g} s are never reached inside {limit:g} s.",
                         f"Write less than {limit:g} s inside, or leave it out.",
                     )
-            enclosing.append((policy, policy._seconds))
-        elif isinstance(policy, Retry):
-            enclosing.append((policy, policy._settings.within))
+        if isinstance(policy, Timeout | Retry):
+            enclosing.append((policy, seconds))
 
 
 def _timeout_on_sync(stack: Stack) -> Iterator[Finding]:
@@ -176,10 +218,9 @@ def _limited(stack: Stack) -> Iterator[tuple[Retry, list[tuple[PolicyBase, float
     outside: list[tuple[PolicyBase, float]] = []
     for member in stack.members:
         policy = member.policy
-        if isinstance(policy, Timeout):
-            outside.append((policy, policy._seconds))
-        elif isinstance(policy, Retry):
-            outside.append((policy, policy._settings.within))
+        if isinstance(policy, Timeout | Retry):
+            outside.append((policy, _limit_of(policy)))
+        if isinstance(policy, Retry):
             yield policy, list(outside)
 
 

@@ -47,7 +47,7 @@ def wait_rule(wait: object) -> WaitRule | None:
         return None
     if not callable(wait) or isinstance(wait, type):
         refuse_type("wait", wait, WAITS)
-    check_sync("wait", wait)
+    check_sync("wait", wait, WAITS)
     check_takes("wait", wait, 2, WAITS)
     return lambda attempt, error: _usable(wait(attempt, error))
 
@@ -65,7 +65,7 @@ def stop_rule(stop: object) -> Callable[[Any], bool] | None:
         return None
     if not callable(stop) or isinstance(stop, type):
         refuse_type("stop", stop, STOPS)
-    check_sync("stop", stop)
+    check_sync("stop", stop, STOPS)
     check_takes("stop", stop, 1, STOPS)
     return lambda state: bool(at_once(stop(state)))
 

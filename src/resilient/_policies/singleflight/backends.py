@@ -275,7 +275,7 @@ class AsyncioExecution(AsyncExecution):
     __slots__ = ("_loop", "_task", "_waiters")
 
     def start(self) -> None:
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order of arrival
         loop = loops.running_loop()
         assert loop is not None
         self._loop = loop
@@ -295,11 +295,11 @@ class AsyncioExecution(AsyncExecution):
         if self.done:  # an eager task may have ended before anybody waits
             waiter.set_result(None)
         else:
-            self._waiters.add(waiter)
+            self._waiters[waiter] = None
         return waiter
 
     def unwait(self, waiter: asyncio.Future[None]) -> None:
-        self._waiters.discard(waiter)
+        self._waiters.pop(waiter, None)
 
     def wake(self) -> None:
         self._task = None  # its context has this run

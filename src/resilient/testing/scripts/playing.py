@@ -10,7 +10,6 @@ import contextvars
 import dataclasses
 import functools
 import math
-import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Literal, cast
 
@@ -19,16 +18,18 @@ import anyio
 from resilient._core.checks import refuse
 from resilient._policies.common.policy import Policy
 from resilient._policies.common.waiting import on_loop
+from resilient._policies.common.widening import Widening
 from resilient._policies.pipeline import Pipeline
-from resilient._runtime import clock, rng
+from resilient._runtime import clock
+from resilient._runtime.keying import KeyOf, hashable, key_of
 from resilient.errors import DeadlineExceeded, Rejected
 from resilient.events import Event, StateChanged, subscribe
 from resilient.testing import virtual
 from resilient.testing.jumping import repeatable_trio
-from resilient.testing.recorders import fresh
+from resilient.testing.recorders import reset_all, seeded
 from resilient.testing.scripts.script import HOUR, Dependency, Fail, Hang, Script
 from resilient.testing.scripts.threads import Interrupted, Turns
-from resilient.testing.scripts.trace import Attempt, Called, Entry, Passage, Trace, Visit
+from resilient.testing.scripts.trace import NO_KEY, Attempt, Called, Entry, Passage, Trace, Visit
 from resilient.testing.virtual import VirtualTime, virtual_time
 
 On = Literal["asyncio", "trio", "threads"]
@@ -37,7 +38,9 @@ LONGEST: Final = 1e6
 Function = Callable[[Any], Any]
 
 
-def play(policy: Policy, script: Script, *, on: On = "asyncio", seed: int = 0) -> Trace:
+def play(
+    policy: Policy | Widening[Any], script: Script, *, on: On = "asyncio", seed: int = 0
+) -> Trace:
     """Make the calls of *script* through *policy*, under virtual time, and say what happened.
 
     Calls overlap as the script says. Every living policy starts as new and is left as new, and
@@ -69,10 +72,10 @@ def play(policy: Policy, script: Script, *, on: On = "asyncio", seed: int = 0) -
     with contextlib.ExitStack() as stack:
         time = virtual.current()
         if time is None:
-            time = stack.enter_context(virtual_time(fresh=True))
+            time = stack.enter_context(virtual_time(seed=seed, fresh=True))
         else:
-            stack.enter_context(fresh())
-        stack.enter_context(rng.install(random.Random(seed)))  # noqa: S311  # jitter, no secrets
+            stack.callback(reset_all)
+            stack.enter_context(seeded(seed, fresh=True))
         playing = _Playing(policy, Dependency(script), on, time)
         stack.enter_context(subscribe(playing.note))
         if on == "asyncio":
@@ -90,7 +93,9 @@ def play(policy: Policy, script: Script, *, on: On = "asyncio", seed: int = 0) -
 class _Playing:
     """One run of a script."""
 
-    def __init__(self, policy: Policy, dependency: Dependency, on: On, time: VirtualTime) -> None:
+    def __init__(
+        self, policy: Policy | Widening[Any], dependency: Dependency, on: On, time: VirtualTime
+    ) -> None:
         self._policy, self._dependency, self._on, self._time = policy, dependency, on, time
         self._zero = clock.now()
         self._calls = [Called(step, step.at) for step in dependency.steps]
@@ -232,11 +237,10 @@ class _Playing:
                 run.result = await cast("Awaitable[Any]", inner(key))
                 return run.result
 
-        dependency.__qualname__ = "dependency"  # which names a policy that has no name yet
-        guarded = passage.policy(dependency)
+        guarded, find = _guarded(passage.policy, dependency)
 
         async def visit(key: Any) -> Any:
-            with self._visits(passage, key, here) as one:
+            with self._visits(passage, find(key), here) as one:
                 one.result = await guarded(key)
                 return one.result
 
@@ -250,11 +254,10 @@ class _Playing:
                 run.result = inner(key)
                 return run.result
 
-        dependency.__qualname__ = "dependency"  # which names a policy that has no name yet
-        guarded = passage.policy(dependency)
+        guarded, find = _guarded(passage.policy, dependency)
 
         def visit(key: Any) -> Any:
-            with self._visits(passage, key, here) as one:
+            with self._visits(passage, find(key), here) as one:
                 one.result = guarded(key)
                 return one.result
 
@@ -294,7 +297,7 @@ class _Playing:
     def _stats(self, passage: Passage, key: object) -> Any:
         """Those of one key, where they are looked at."""
         policy = passage.policy
-        if policy.kind not in {"breaker", "adaptive_limit"}:
+        if policy.kind not in {"breaker", "adaptive_limit"} or key is NO_KEY:
             return None
         return policy.of(key).stats() if policy._states.is_keyed else policy.stats()
 
@@ -331,6 +334,33 @@ def _layers(policy: Any) -> Iterator[Any]:
         yield policy
     else:
         raise TypeError(f"play() takes a policy or a pipeline, not {policy!r}")
+
+
+def _guarded(policy: Any, dependency: Function) -> tuple[Function, Function]:
+    """*dependency* under a policy, and how that finds the key of a call of it."""
+    dependency.__qualname__ = "dependency"  # which names a policy that has no name yet
+    guarded, find = policy(dependency), _finder(policy, dependency)
+
+    def found(key: object) -> object:
+        try:
+            return None if find is None else hashable(find(key))
+        except Exception:  # noqa: BLE001  # the call will raise it
+            return NO_KEY
+
+    return guarded, found
+
+
+def _finder(policy: Any, fn: Function) -> KeyOf | None:
+    """How a policy reads the key off a call of *fn*; ``None`` if it has none."""
+    match policy.kind:
+        case "singleflight" | "cache":
+            find: KeyOf = policy._finder(fn)
+            return find
+        case "retry":
+            key = policy._settings.key
+            return None if key is None else key_of(key, fn)
+    states = getattr(policy, "_states", None)
+    return None if states is None else states.finder(fn)
 
 
 def _refreshes(policy: Any) -> bool:

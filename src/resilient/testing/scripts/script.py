@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from resilient._core.checks import check_seconds, refuse_type
 
@@ -23,10 +24,11 @@ class Answer:
     result: object = None
 
     def __post_init__(self) -> None:
-        check_seconds("after", self.after)
+        object.__setattr__(self, "after", check_seconds("after", self.after))
 
     def __repr__(self) -> str:
-        return _written("Answer", *_said(self.after), *_said(self.result, default=None))
+        result = () if self.result is None else (repr(self.result),)
+        return _written("Answer", *_said(self.after), *result)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,7 +44,7 @@ class Fail:
     error: type[Exception] = ConnectionError
 
     def __post_init__(self) -> None:
-        check_seconds("after", self.after)
+        object.__setattr__(self, "after", check_seconds("after", self.after))
         if not (isinstance(self.error, type) and issubclass(self.error, Exception)):
             refuse_type("error", self.error, "a type of exception, such as ConnectionError")
         try:
@@ -124,8 +126,8 @@ class Outage:
     outcome: Outcome = Fail()
 
     def __post_init__(self) -> None:
-        check_seconds("at", self.at)
-        check_seconds("lasts", self.lasts, above=0)
+        object.__setattr__(self, "at", check_seconds("at", self.at))
+        object.__setattr__(self, "lasts", check_seconds("lasts", self.lasts, above=0))
         if not isinstance(self.outcome, Outcome):
             refuse_type("outcome", self.outcome, "Answer(...), Fail(...) or Hang()")
 
@@ -136,17 +138,21 @@ class Outage:
 
 Script = Sequence[Step | Outage]
 """What is played: steps and outages, in any order."""
+A_SCRIPT: Final = "a list of Step(...) and Outage(...)"
 
 
 class Dependency:
     """What a script says of each attempt."""
 
     def __init__(self, script: Script) -> None:
-        for item in script:
+        if not isinstance(script, Iterable):
+            refuse_type("script", script, A_SCRIPT)
+        items = list(script)
+        for item in items:
             if not isinstance(item, Step | Outage):
-                refuse_type("script", item, "a list of Step(...) and Outage(...)")
-        self.steps = sorted((one for one in script if isinstance(one, Step)), key=lambda s: s.at)
-        self._outages = [one for one in script if isinstance(one, Outage)]
+                refuse_type("script", item, A_SCRIPT)
+        self.steps = sorted((one for one in items if isinstance(one, Step)), key=lambda s: s.at)
+        self._outages = [one for one in items if isinstance(one, Outage)]
 
     def outcome(self, step: Step | None, attempt: int, at: float) -> Outcome:
         """What attempt number *attempt* (from 0) of a step meets, if it begins *at* that time."""
@@ -161,6 +167,6 @@ def _written(name: str, *arguments: str) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
-def _said(value: object, default: object = 0.0) -> Iterable[str]:
-    """How an argument is written; nothing for the default."""
-    return () if value == default else (repr(value),)
+def _said(after: float) -> Iterable[str]:
+    """How the seconds are written; nothing for the default."""
+    return (repr(after),) if after else ()

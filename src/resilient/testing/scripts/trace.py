@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from resilient.events import Event, StateChanged
 from resilient.testing.scripts.script import Step
@@ -68,9 +68,13 @@ class Called:
         return f"{self.began:g}-{ended} {self.how}{said} by {self.step!r}{attempts}"
 
 
+NO_KEY: Final = object()
+"""The key of a call for which ``key=`` raised: the policy was not asked."""
+
+
 @dataclass(slots=True, eq=False)
 class Visit(Attempt):
-    """One call of one policy, and what it called in turn."""
+    """One call of one policy, and what it called in turn. Its ``key`` is that of the policy."""
 
     key: object = None
     cancel_at: float = math.inf

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from resilient.errors import DeadlineExceeded, Rejected
 from resilient.testing.scripts.laws.breaker import breaker
@@ -22,10 +22,18 @@ from resilient.testing.scripts.laws.calls import (
     retries,
     timeouts,
 )
-from resilient.testing.scripts.laws.common import LIMITED, MANY, SHARING, broken, is_cut
+from resilient.testing.scripts.laws.common import (
+    LIMITED,
+    MANY,
+    SHARING,
+    broken,
+    copy_of,
+    is_alone,
+    is_cut,
+)
 from resilient.testing.scripts.laws.load import adaptive_limits, bulkheads, rates, throttles
 from resilient.testing.scripts.model import CLOSE
-from resilient.testing.scripts.trace import Called, LawBroken, Passage, Trace
+from resilient.testing.scripts.trace import NO_KEY, Called, LawBroken, Passage, Trace, Visit
 
 LAWS: Final[dict[str, tuple[Callable[[Passage], None], ...]]] = {
     "breaker": (breaker,),
@@ -52,8 +60,9 @@ def check(trace: Trace) -> None:
         cancellations(passage)
         rejections(passage)
         places(passage)
-        for law in LAWS.get(passage.policy.kind, ()):
-            law(passage)
+        if is_alone(passage, trace):
+            for law in LAWS.get(passage.policy.kind, ()):
+                law(passage)
     budgets(trace)
 
 
@@ -88,12 +97,20 @@ def own_errors(passage: Passage) -> None:
         error = visit.error
         if not isinstance(error, Exception) or passage.policy.kind == "fallback":
             continue
-        if not visit.runs and callable(getattr(passage.policy, "_cost", None)):
-            continue  # what the `cost` function raised, or that it said more than the burst
+        if not visit.runs and _asks_first(passage.policy, visit):
+            continue  # what the user's function raised, or that a `cost` is more than the burst
+        if passage.policy.kind in SHARING and copy_of(passage.policy) is not None:
+            continue  # perhaps it could not be copied
         if isinstance(error, Rejected | DeadlineExceeded) and error.policy == passage.policy.name:
             continue
         if all(error is not run.error for run in runs) and not isinstance(error, DeadlineExceeded):
             raise broken(passage, "F8", f"raised {error!r}, and no run had raised that")
+
+
+def _asks_first(policy: Any, visit: Visit) -> bool:
+    """Whether functions of the user's are asked of a call before it is made."""
+    asked = (getattr(policy, name, None) for name in ("_cost", "_priority"))
+    return visit.key is NO_KEY or any(map(callable, asked))
 
 
 def cancellations(passage: Passage) -> None:

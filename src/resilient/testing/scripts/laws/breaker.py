@@ -9,7 +9,7 @@ from resilient._core.matching import Judge, Verdict
 from resilient._policies.breaker.controls import Settings
 from resilient._runtime.loops import is_cancellation
 from resilient.errors import DeadlineExceeded, Rejected
-from resilient.testing.scripts.laws.common import LIMITED, broken, by_key, key_of
+from resilient.testing.scripts.laws.common import LIMITED, broken, by_key, is_keyed, key_of
 from resilient.testing.scripts.model import CLOSE, BreakerModel, Held
 from resilient.testing.scripts.trace import Attempt, Entry, Passage, Visit
 
@@ -17,7 +17,8 @@ from resilient.testing.scripts.trace import Attempt, Entry, Passage, Visit
 def breaker(passage: Passage) -> None:
     """All that a breaker does is what its rules say: B1 to B9, B12."""
     for entries in by_key(passage, passage.entries, key_of):
-        _Breaker(passage).follow(entries)
+        began = entries[0].at if is_keyed(passage.policy) and entries else 0.0
+        _Breaker(passage, began).follow(entries)
 
 
 def verdict_of(judge: Judge, error: BaseException) -> Verdict:
@@ -41,9 +42,9 @@ def trip_of(settings: Settings, verdict: Verdict, error: BaseException | None) -
 class _Breaker:
     """The model of one breaker, or of one key of it, beside what was seen."""
 
-    def __init__(self, passage: Passage) -> None:
+    def __init__(self, passage: Passage, began: float) -> None:
         self._passage, self._settings = passage, passage.policy._settings
-        self._model = BreakerModel.of(passage.policy, 0.0, slack=CLOSE)
+        self._model = BreakerModel.of(passage.policy, began, slack=CLOSE)
         self._limited = LIMITED & set(passage.outer)
         self._held: dict[Attempt, Held] = {}
         self._stats: Any = None  # the last that were seen

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from resilient._core.cache import CacheConfig
+from resilient._core.matching import Verdict, each
+from resilient._core.retry import max_retry_after
 from resilient.errors import DeadlineExceeded
 from resilient.events import RetryScheduled
-from resilient.testing.scripts.laws.common import broken, is_cut
+from resilient.testing.scripts.laws.common import broken, copy_of, is_cut, is_wanted
 from resilient.testing.scripts.model import CLOSE
 from resilient.testing.scripts.trace import Attempt, Passage, Trace, Visit
 
@@ -23,21 +25,7 @@ def retries(passage: Passage) -> None:
                 passage, "R1", f"made {len(visit.runs)} attempts, and attempts={settings.attempts}"
             )
         for one, other in pairwise(visit.runs):
-            assert one.ended is not None
-            if one.answered and settings.on_result is None:
-                raise broken(passage, "R1", "tried again after a success")
-            if isinstance(one.error, DeadlineExceeded) and not one.error.started:
-                raise broken(passage, "R2", f"tried again after {one.error!r}")
-            if one.cut:
-                raise broken(passage, "F9", "tried again after a cancellation")
-            floor = getattr(one.error, "retry_after", None)
-            if isinstance(floor, float) and other.began - one.ended < floor - CLOSE:
-                raise broken(
-                    passage,
-                    "R6",
-                    f"tried again after {other.began - one.ended:g} s, and "
-                    f"was told to wait for {floor:g} s",
-                )
+            _tried_again(passage, one, other)
         for run in visit.runs[1:]:
             if run.began >= visit.began + settings.within:
                 raise broken(
@@ -47,6 +35,25 @@ def retries(passage: Passage) -> None:
                     f"the call, and within={settings.within:g}",
                 )
         _limit(passage, visit, settings.within, "R5")
+
+
+def _tried_again(passage: Passage, one: Attempt, other: Attempt) -> None:
+    """Only after what it was told to repeat, and not too soon."""
+    settings = passage.policy._settings
+    assert one.ended is not None
+    if one.cut:
+        raise broken(passage, "F9", "tried again after a cancellation")
+    if settings.strategy is None and is_wanted(one, settings.judge, settings.on_result):
+        raise broken(passage, "R1", "tried again after a success")
+    if isinstance(one.error, Exception):
+        final = isinstance(one.error, DeadlineExceeded) and not one.error.started
+        named = settings.strategy or settings.judge.error(one.error) is Verdict.FAILURE
+        if final or not named:
+            raise broken(passage, "R2", f"tried again after {one.error!r}")
+        floor, waited = max_retry_after(each(one.error)), other.began - one.ended
+        if waited < floor - CLOSE:
+            what = f"tried again after {waited:g} s, and was told to wait for {floor:g} s"
+            raise broken(passage, "R6", what)
 
 
 def _limit(passage: Passage, visit: Visit, seconds: float, law: str) -> None:
@@ -104,10 +111,10 @@ def timeouts(passage: Passage) -> None:
             raise broken(passage, "D3", f"a run answered, and its call got {error!r}")
         if (
             isinstance(error, DeadlineExceeded)
-            and error.policy == passage.policy.name
+            and (error.policy, error.seconds) == (passage.policy.name, seconds)  # and no outer one
             and run is not None
             and run.error is not error
-            and visit.left < visit.began + min(seconds, error.seconds) - CLOSE
+            and visit.left < visit.began + seconds - CLOSE
         ):
             raise broken(
                 passage,
@@ -118,7 +125,7 @@ def timeouts(passage: Passage) -> None:
 
 
 def hedges(passage: Passage) -> None:
-    """At most `max` more, none before its time, and none outlasts its call (H1, H2, H3)."""
+    """At most `max` more, none before its time, and none outlasts its call (H1 to H4)."""
     policy = passage.policy
     for visit in passage.visits:
         runs = visit.runs
@@ -127,68 +134,89 @@ def hedges(passage: Passage) -> None:
         for run in runs:
             if run.ended is None or run.ended > visit.left + CLOSE:
                 raise broken(passage, "H1", f"an attempt outlasted its call: {run!r}")
-        cut = (
-            visit.error is None or is_cut(visit.error) or isinstance(visit.error, DeadlineExceeded)
+        _in_time(passage, visit)
+        _first_acceptable(passage, visit)
+
+
+def _in_time(passage: Passage, visit: Visit) -> None:
+    """Each attempt more has waited for its time, or is there for one that failed (H2)."""
+    policy = passage.policy
+    after = policy._delay.seconds
+    if not after:
+        return  # all at once, or by a quantile, which is not seen
+    for number, run in enumerate(visit.runs[1:], 1):
+        due = math.floor((run.began - visit.began + CLOSE) / after)
+        failed = sum(
+            one.ended is not None
+            and one.ended <= run.began
+            and not is_wanted(one, policy._judge, policy._on_result)
+            for one in visit.runs
         )
-        if not cut and any(run.answered for run in runs):
+        if number > due + failed:
+            what = f"attempt {number + 1} began after {run.began - visit.began:g} s"
+            raise broken(passage, "H4", f"{what}, {failed} had failed, and after={after:g}")
+
+
+def _first_acceptable(passage: Passage, visit: Visit) -> None:
+    """A call ends well if an attempt does, unless another has ended it by then (H1, H2)."""
+    judge, error = passage.policy._judge, visit.error
+    wanted = [run for run in visit.runs if is_wanted(run, judge, passage.policy._on_result)]
+    if not wanted or is_cut(error):
+        return
+    if visit.answered and all(run.result is not visit.result for run in wanted):
+        raise broken(passage, "H1", f"returned {visit.result!r}, and an attempt had answered")
+    if isinstance(error, Exception):
+        ends = any(run.error is error for run in visit.runs) and (
+            judge.error(error) is Verdict.SUCCESS
+        )
+        before = any(run.ended is not None and run.ended < visit.left - CLOSE for run in wanted)
+        if before or not ends:
             raise broken(passage, "H1", "an attempt answered, and its call failed")
 
 
 def fallbacks(passage: Passage) -> None:
     """What answered is not replaced (F8)."""
-    if passage.policy._judge is None or getattr(passage.policy, "_on_result", None) is not None:
-        return
+    judge, on_result = passage.policy._judge, passage.policy._on_result
     for visit in passage.visits:
-        run = visit.runs[-1] if visit.runs else None
-        if run is not None and run.answered and visit.result is not run.result:
-            raise broken(passage, "F8", f"replaced {run.result!r} by {visit.result!r}")
+        for run in visit.runs:
+            if is_wanted(run, judge, on_result) and visit.result is not run.result:
+                raise broken(passage, "F8", f"replaced {run.result!r} by {visit.result!r}")
 
 
 def one_at_a_time(passage: Passage) -> None:
     """One run per key at a time (S1)."""
-    apart: dict[Any, list[Attempt]] = {}
-    for visit in passage.visits:
-        apart.setdefault(visit.key, []).extend(visit.runs)
-    for key, runs in apart.items():
+    for runs in _runs_by_key(passage).values():
         for one, other in pairwise(sorted(runs, key=lambda run: run.began)):
             ended = math.inf if one.ended is None else one.ended
             if other.began < ended - CLOSE and not one.cut:
-                raise broken(
-                    passage, "S1", f"two runs of the key {key!r} at once: {one!r} and {other!r}"
-                )
+                raise broken(passage, "S1", f"two runs of one key at once: {one!r} and {other!r}")
 
 
 def flights(passage: Passage) -> None:
     """What is shared comes of a run that its caller has waited for (S2)."""
-    for visit, result in _shared(passage):
-        if not any(
-            run.result is result and run.ended is not None and run.ended >= visit.began - CLOSE
-            for run in _runs_of_key(passage, visit.key)
+    runs = _runs_by_key(passage)
+    for visit in passage.visits:
+        if visit.answered and not any(
+            ended >= visit.began - CLOSE for ended in _sources(passage, visit, runs)
         ):
             raise broken(
                 passage,
                 "S2",
-                f"the call at {visit.began:g} s got {result!r}, which was no "
+                f"the call at {visit.began:g} s got {visit.result!r}, which was no "
                 "result of a run that it had waited for",
             )
 
 
 def caches(passage: Passage) -> None:
     """What is served was answered, for this key, and is not too old (C3, C4, C7)."""
-    config = passage.policy._settings.config
-    ttl = config.ttl
-    if callable(ttl) or passage.policy._settings.exists is not None:
-        return
-    negative = getattr(config, "negative_ttl", None) or 0.0
-    oldest = max(ttl, negative) * (1 + config.jitter) + config.stale
-    for visit, result in _shared(passage):
-        ages = [
-            visit.left - run.ended
-            for run in _runs_of_key(passage, visit.key)
-            if run.answered and run.result is result and run.ended is not None
-        ]
+    settings = passage.policy._settings
+    oldest, runs = _oldest(settings.config), _runs_by_key(passage)
+    for visit in passage.visits:
+        if not visit.answered or (settings.exists is not None and visit.result is None):
+            continue
+        ages = [visit.left - ended for ended in _sources(passage, visit, runs)]
         if not ages:
-            raise broken(passage, "C7", f"served {result!r}, which no run had answered")
+            raise broken(passage, "C7", f"served {visit.result!r}, which no run had answered")
         if min(ages) > oldest + CLOSE:
             raise broken(
                 passage,
@@ -197,14 +225,26 @@ def caches(passage: Passage) -> None:
             )
 
 
-def _shared(passage: Passage) -> Iterator[tuple[Visit, object]]:
-    if getattr(passage.policy, "_copy", None) is not None:
-        return
+def _oldest(config: CacheConfig) -> float:
+    """How old an entry may be that is served, in seconds: infinity, if each says so itself."""
+    if config.ttl is None:
+        return math.inf
+    lives = max(config.ttl, config.negative_ttl or 0.0)
+    return lives * (1 + config.jitter) + config.stale
+
+
+def _runs_by_key(passage: Passage) -> dict[object, list[Attempt]]:
+    apart: dict[object, list[Attempt]] = {}
     for visit in passage.visits:
-        if visit.answered:
-            yield visit, visit.result
+        apart.setdefault(visit.key, []).extend(visit.runs)
+    return apart
 
 
-def _runs_of_key(passage: Passage, key: object) -> list[Attempt]:
-    runs = [run for visit in passage.visits if visit.key == key for run in visit.runs]
-    return runs + passage.strays
+def _sources(passage: Passage, visit: Visit, runs: dict[object, list[Attempt]]) -> list[float]:
+    """When the runs ended whose result a call may have got: any of its key, if it gets a copy."""
+    copied = copy_of(passage.policy) is not None
+    return [
+        run.ended
+        for run in (*runs[visit.key], *passage.strays)
+        if run.ended is not None and run.error is None and (copied or run.result is visit.result)
+    ]

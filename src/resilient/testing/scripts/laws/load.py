@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from resilient.errors import Rejected
-from resilient.testing.scripts.laws.common import broken, by_key, key_of
+from resilient.testing.scripts.laws.common import broken, by_key, is_wanted, key_of
 from resilient.testing.scripts.model import CLOSE
 from resilient.testing.scripts.trace import Entry, Passage, Visit
 
@@ -142,7 +142,7 @@ def throttles(passage: Passage) -> None:
                     f"turned a call away at {at:g} s, and none had passed for a second",
                 )
             if not any(
-                (run.error is not None or policy._on_result is not None)
+                not is_wanted(run, policy._judge, policy._on_result)
                 and at - policy._config.window - CLOSE <= run.ended <= at
                 for run in runs
                 if run.ended is not None
