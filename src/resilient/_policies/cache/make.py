@@ -120,8 +120,8 @@ def cache(
         patience: seconds, at least 0, after which the run is late in any case. Only with *stale*.
         copy: a function applied to the result for every caller but the one whose call ran the
             function, where callers change what they get, such as `copy.deepcopy`. What is kept is a
-            copy as well. Its error is that caller's alone. A result of which no copy can be kept is
-            logged once, and not kept.
+            copy as well. Its error is that caller's alone. If what is to be kept can't be copied,
+            that is logged once, and the result is not kept, nor is an older one that was.
         exists: what knows which keys there are, by ``in`` or as a predicate: for a key that it
             denies the answer is ``None``, without a call and without taking room.
         invalidation: a channel over which caches tell each other what to forget, see
