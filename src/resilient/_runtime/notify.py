@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Protocol, TypeVar, final
 
+from resilient._core.once import Once
 from resilient._runtime.registry import Registry
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ listening: bool = False
 class Subscription:
     """One listener's wish to be told; a context manager."""
 
-    __slots__ = ("_complained", "_listener", "_types")
+    __slots__ = ("_listener", "_to_log", "_types")
 
     def __init__(self, listener: Callable[..., object], types: tuple[type, ...]) -> None:
         self._listener, self._types = listener, types
-        self._complained = False
+        self._to_log = Once()
 
     def close(self) -> None:
         """Tell the listener nothing more; closing twice does nothing."""
@@ -70,8 +71,7 @@ class Subscription:
         try:
             context.copy().run(self._listener, event)
         except Exception:  # noqa: BLE001  # logged, and no matter of the call
-            if not self._complained:
-                self._complained = True
+            if self._to_log():
                 _log().exception(
                     "listener %r failed; its further errors are not logged", self._listener
                 )
@@ -180,14 +180,13 @@ if hasattr(os, "register_at_fork"):
 class FaultLog:
     """Says in the log that a function of the user's raised: once for each function."""
 
-    __slots__ = ("_said",)
+    __slots__ = ("_to_log",)
 
     def __init__(self) -> None:
-        self._said: list[object] = []  # no set: a callable need not be hashable
+        self._to_log = Once()
 
     def __call__(self, function: object, fault: Exception, what: str = "predicate") -> None:
-        if not any(one is function for one in self._said):
-            self._said.append(function)
+        if self._to_log(function):
             log_predicate_error(function, fault, what)
 
 
