@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
 from resilient._core.once import Once
 from resilient._runtime.registry import Registry
@@ -117,22 +117,21 @@ def _call_of(listener: object) -> object:
 class Outbox:
     """The events of one policy that nobody was told yet."""
 
-    __slots__ = ("__weakref__", "_teller", "pending")
+    __slots__ = ("__weakref__", "_once", "pending")
 
     def __init__(self) -> None:
         self.pending: deque[tuple[EventLike, Context]] | None = None  # most have nothing to tell
-        self._teller: dict[None, object] | None = None  # whoever tells it now, if somebody does
+        self._once: dict[str, Any] = {}  # the queue, and whoever tells it now, if somebody does
         _outboxes.add(self)
 
     def put(self, event: EventLike) -> None:
-        """Keep *event* for `deliver`; call it where the decision is made, under its lock."""
+        """Keep *event* for `deliver`; call it where the decision is made, under its lock.
+
+        Takes none of its own: the collector may come here, and be anywhere.
+        """
         queue = self.pending
-        if queue is None:
-            with _changing:  # two threads may be here, in a policy that decides without a lock
-                queue = self.pending
-                if queue is None:
-                    self._teller, queue = {}, deque()
-                    self.pending = queue
+        if queue is None:  # for two threads, too, in a policy that decides without a lock
+            queue = self.pending = self._once.setdefault("queue", deque())
         queue.append((event, copy_context()))
 
     def deliver(self) -> None:
@@ -142,11 +141,10 @@ class Outbox:
         not yet be known. Who tells is noted in the same step in which it is found out that nobody
         else does, and struck out without a call.
         """
-        queue, teller, me = self.pending, self._teller, object()
+        queue, once, me = self.pending, self._once, object()
         while queue:
-            assert teller is not None  # as the queue is there
             try:
-                if teller.setdefault(None, me) is not me:
+                if once.setdefault("teller", me) is not me:
                     return
                 while True:
                     if not queue:
@@ -155,12 +153,12 @@ class Outbox:
                     for subscription in _subscriptions:
                         subscription._tell(event, context)  # one module, two classes
             finally:
-                if None in teller and teller[None] is me:
-                    del teller[None]
+                if "teller" in once and once["teller"] is me:
+                    del once["teller"]
 
     def _forked(self) -> None:
         """In a child: what the parent's threads were telling is theirs."""
-        self.pending = self._teller = None
+        self.pending, self._once = None, {}
 
 
 _outboxes: Registry[Outbox] = Registry()
