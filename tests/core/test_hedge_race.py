@@ -14,7 +14,9 @@ OK, BAD, IGNORED = Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED
 
 def race_of(launched: int, max_hedges: int = 2) -> Race:
     race = Race(max_hedges)
-    assert [race.launch() for _ in range(launched)] == list(range(1, launched + 1))
+    for number in range(1, launched + 1):
+        race.launch()
+        assert race.begin() == number
     return race
 
 
@@ -26,6 +28,19 @@ def test_so_many_more_than_the_first_may_be_launched(most: int) -> None:
         assert race.may_launch
         race.launch()
     assert not race.may_launch
+
+
+@pytest.mark.rule("H4")
+def test_one_that_may_not_begin_leaves_its_place_to_another() -> None:
+    race = race_of(1, 1)
+    race.launch()
+    assert not race.may_launch
+    race.refused()
+    race.ended()
+    assert race.may_launch
+    assert not race.is_decided
+    race.launch()
+    assert (race.begin(), race.begun, race.may_launch) == (2, 2, False)
 
 
 def test_it_is_decided_when_no_attempt_runs_or_one_has_decided_it() -> None:

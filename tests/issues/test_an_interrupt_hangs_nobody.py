@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import threading
 from asyncio import Handle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,11 +146,30 @@ def single(bracket: Any) -> None:
     call.close(ValueError())
 
 
+class Forever:
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+async def hang() -> None:
+    await Forever()
+
+
+def closed(bracket: Any) -> None:
+    coroutine = bracket(hang)()
+    coroutine.send(None)
+    coroutine.close()
+
+
+def lost(bracket: Any) -> None:
+    bracket.admit()
+
+
 def look(bracket: Any) -> None:
     bracket.stats()
 
 
-@pytest.mark.parametrize("act", [call, call_that_fails, block, single, look])
+@pytest.mark.parametrize("act", [call, call_that_fails, block, single, closed, lost, look])
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])
 @pytest.mark.parametrize("name", BRACKETS)
 def test_it_costs_at_most_the_place_of_that_call(

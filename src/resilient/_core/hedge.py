@@ -2,11 +2,12 @@
 
 1. After a fixed time, or after a quantile of the latencies of its own successes, once
    there are `HISTORY` of them (H4). A quantile is never sooner than `SOONEST`: timers are no
-   finer. After 0, all attempts begin in the same step.
+   finer. After 0, all attempts begin at once.
 2. An attempt that fails with ``on``, or whose result is unwanted, is replaced at once; any other
    error ends the call (H2).
 3. At most ``max`` attempts more than the first; each must be paid for, and is of use only while
-   time is left (H4).
+   time is left (H4). An attempt is launched first, and begins when its task does: one that then
+   comes too late, since the call is decided, was none.
 4. Hedges are for single calls that are slow. If many are at once, the dependency is, and more calls
    would make it slower: so by default at most one in ten of the recent calls is hedged, and no
    more than two at once. A budget remembers seconds, which is too long for that.
@@ -87,12 +88,12 @@ class Race:
 
     __slots__ = (
         "_errors", "_failed", "_first_error", "_first_result", "_max", "_replaced", "_results",
-        "_running", "launched", "over",
+        "_running", "begun", "launched", "over",
     )  # fmt: skip
 
     def __init__(self, max_hedges: int) -> None:
         self._max = max_hedges
-        self.launched = self._running = self._failed = self._replaced = 0
+        self.launched = self.begun = self._running = self._failed = self._replaced = 0
         self.over = False  # decided: nobody waits for the attempts that still run
         self._results: list[Any] = []  # of the winner
         self._first_result: list[Any] = []  # of the first attempt, if it is unwanted
@@ -111,14 +112,22 @@ class Race:
         """Whether there is nothing to wait for."""
         return self.over or not self._running
 
-    def launch(self) -> int:
-        """Begin an attempt: its number, from 1."""
+    def launch(self) -> None:
+        """Launch an attempt. It counts as one that runs until it has `ended`."""
         self.launched += 1
         self._running += 1
-        return self.launched
+
+    def begin(self) -> int:
+        """Begin one that was launched: its number, from 1."""
+        self.begun += 1
+        return self.begun
+
+    def refused(self) -> None:
+        """One that was launched may not begin: there may be another in its place."""
+        self.launched -= 1
 
     def ended(self) -> None:
-        """End an attempt, however it ended."""
+        """End an attempt that was launched, however it ended."""
         self._running -= 1
 
     def returned(self, result: Any) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 from resilient._core.checks import check_sync, refuse, refuse_type
 from resilient._core.functions import at_once
+from resilient._core.once import Once
 
 
 class Verdict(enum.Enum):
@@ -72,12 +73,12 @@ class Judge:
         ignore: which say nothing.
         classify_first: what the caller says of a leaf before ``on`` and ``ignore`` are asked.
         classified_types: the only types of which it says anything.
-        log: called with the first predicate that raises, and its error.
+        log: called once with each predicate that raises, and its error.
         on_predicate_error: the verdict if a predicate raises.
     """
 
     __slots__ = (
-        "_classify_first", "_ignore", "_log", "_logged", "_on", "_on_predicate_error",
+        "_classify_first", "_ignore", "_log", "_on", "_on_predicate_error", "_to_log",
         "certain_failures", "doubtful",
     )  # fmt: skip
 
@@ -100,7 +101,7 @@ class Judge:
         self.certain_failures = tuple(
             kind for kind in self._on.types if not ignores and not issubclass(kind, doubtful)
         )
-        self._log, self._logged = log, False
+        self._log, self._to_log = log, Once()
 
     def error(self, error: Exception) -> Verdict:
         """The verdict on a call that raised *error*."""
@@ -139,8 +140,7 @@ class Judge:
         return Verdict.SUCCESS
 
     def _predicate_failed(self, predicate: object, fault: Exception) -> Verdict:
-        if not self._logged:
-            self._logged = True
+        if self._to_log(predicate):
             self._log(predicate, fault)
         return self._on_predicate_error
 

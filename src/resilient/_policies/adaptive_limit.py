@@ -99,12 +99,12 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
             self._finish_by(ticket, error)
         else:
             failed = outcome_override == "fail"
-            self._finish(ticket, Outcome.DROP if failed else Outcome.IGNORED)
+            self._finish(ticket, Outcome.DROP if failed else Outcome.IGNORED, error)
 
-    def _finish(self, ticket: Ticket, outcome: Outcome) -> None:
+    def _finish(self, ticket: Ticket, outcome: Outcome, error: BaseException | None = None) -> None:
         """End a call, and sample it."""
         ticket.outcome, ticket.ended_at = outcome, clock.now()
-        self._end(ticket)
+        self._end(ticket, error)
 
     def _finish_by(self, ticket: Ticket, error: BaseException | None) -> None:
         """End a call that ended by *error*, or by none."""
@@ -112,7 +112,7 @@ class AdaptiveLimit(QueueingPolicy[AdaptiveLimitCore]):
         try:
             outcome = outcome_of(error)
         finally:
-            self._finish(ticket, outcome)
+            self._finish(ticket, outcome, error)
 
     # What the shell asks.
 

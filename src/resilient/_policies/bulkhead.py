@@ -216,10 +216,10 @@ class Bulkhead(QueueingPolicy[BulkheadCore]):
                     state = await self._acquire(None, 0.0)
             try:
                 result = await fn(*args, **kwargs)
-            except BaseException:
+            except BaseException as error:
                 ended = self._ended
                 ended += (state,)  # first, and no call: the stack may have no room for one
-                self._settle_ended()
+                self._settle_ended(error)
                 raise
             if state.wanted:
                 self._end(state)

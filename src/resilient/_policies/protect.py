@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final, overload
 
 from resilient._core.adaptive_limit import AdaptiveLimitConfig
 from resilient._core.adaptive_limit.algorithms import gradient
+from resilient._core.breaker import BreakerConfig, BreakerState
 from resilient._core.checks import (
     Seconds,
     check_int,
     check_name,
     check_seconds,
+    check_sync,
     refuse,
     refuse_type,
 )
 from resilient._policies.adaptive_limit import AdaptiveLimit
 from resilient._policies.backoff import backoff
 from resilient._policies.breaker import Breaker
-from resilient._policies.breaker import breaker as make_breaker
+from resilient._policies.breaker.controls import Settings
 from resilient._policies.common.factory import factory
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.common.shared import set_once
+from resilient._policies.common.verdicts import judge_of
 from resilient._policies.common.widening import Widening
 from resilient._policies.fallback import Fallback
 from resilient._policies.hedge import Hedge
@@ -226,18 +229,30 @@ def breaker_of_protect(
     name: str | None, on: ErrorSpec, on_result: Callable[[Any], object] | None, key: Key | None
 ) -> Breaker:
     """The breaker that `protect` makes."""
-    made = make_breaker(
-        name,
+    config = BreakerConfig(
         consecutive_failures=CONSECUTIVE,
         failure_rate=RATE,
-        cooldown=COOLDOWN,
-        on=on,
-        on_result=on_result,
-        key=key,
+        slow=None,
+        slow_rate=1.0,
+        window=10.0,
+        window_calls=None,
+        minimum=10,
+        cooldown=_cooldown,
+        probes=1,
+        probe_lease=60.0,
+        tolerance=TOLERANCE,
     )
-    settings = made._settings
-    config = settings.config._replace(tolerance=TOLERANCE, cooldown=_cooldown)
-    return Breaker(name, settings._replace(config=config))
+    settings = Settings(
+        config,
+        COOLDOWN,
+        judge_of(on),
+        check_sync("on_result", on_result),
+        check_key(key),
+        MAX_KEYS,
+        BreakerState.CLOSED,
+        None,
+    )
+    return Breaker(name, settings)
 
 
 def _cooldown(opening: int, draw: float) -> float:

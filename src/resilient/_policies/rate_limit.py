@@ -292,7 +292,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _wrapper(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         states = self._states
-        weigh, cost = self._weigh(), self._usual_cost
+        weight, usual, varies = self._weight(), self._usual_cost, callable(self._cost)
         ahead = find is None and self._cost == 1
         plain: type | None = None  # the type that it returned last
 
@@ -300,7 +300,7 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
             nonlocal plain
             if not ahead:
                 key = None if find is None else find(*args, **kwargs)
-                n = cost if weigh is None else weigh(*args, **kwargs)
+                n = weight(*args, **kwargs) if varies else usual
                 self._acquire_sync(key, 0.0, n)
             else:
                 if deadline_here() is not None:
@@ -321,13 +321,13 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
 
     def _wrapper_async(self, fn: AnyFunction, find: KeyOf | None) -> AnyFunction:
         states = self._states
-        weigh, cost = self._weigh(), self._usual_cost
+        weight, usual, varies = self._weight(), self._usual_cost, callable(self._cost)
         ahead = find is None and self._cost == 1
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
             if not ahead:
                 key = None if find is None else find(*args, **kwargs)
-                n = cost if weigh is None else weigh(*args, **kwargs)
+                n = weight(*args, **kwargs) if varies else usual
                 await self._acquire(key, 0.0, n)
             else:
                 if deadline_here() is not None:
@@ -344,12 +344,6 @@ class RateLimit(QueueingPolicy[RateLimitCore]):
         return limited
 
     def _weight(self) -> Callable[..., int]:
-        return self._weigh() or super()._weight()
-
-    def _weigh(self) -> Callable[..., int] | None:
-        """What says how much a call costs; ``None`` if all cost the same."""
-        if not callable(self._cost):
-            return None
         return per_call(self._cost, partial(check_int, "cost", least=0))
 
 

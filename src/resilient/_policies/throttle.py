@@ -93,7 +93,7 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
             self._finish(ticket, error)
         else:
             ticket.verdict = Verdict.FAILURE if outcome_override == "fail" else Verdict.IGNORED
-            self._end(ticket)
+            self._end(ticket, error)
 
     def _new_state(self, key: Hashable) -> ThrottleCore:
         return ThrottleCore(self._config, clock.now(), key)
@@ -181,7 +181,7 @@ class Throttle(AdmissionPolicy[ThrottleCore]):
             elif isinstance(error, Exception):
                 ticket.verdict = self._judge.error(error)
         finally:
-            self._end(ticket)
+            self._end(ticket, error)
 
 
 @final

@@ -14,8 +14,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
+from resilient._core.once import Once
 from resilient._runtime.registry import Registry
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ listening: bool = False
 class Subscription:
     """One listener's wish to be told; a context manager."""
 
-    __slots__ = ("_complained", "_listener", "_types")
+    __slots__ = ("_listener", "_to_log", "_types")
 
     def __init__(self, listener: Callable[..., object], types: tuple[type, ...]) -> None:
         self._listener, self._types = listener, types
-        self._complained = False
+        self._to_log = Once()
 
     def close(self) -> None:
         """Tell the listener nothing more; closing twice does nothing."""
@@ -70,8 +71,7 @@ class Subscription:
         try:
             context.copy().run(self._listener, event)
         except Exception:  # noqa: BLE001  # logged, and no matter of the call
-            if not self._complained:
-                self._complained = True
+            if self._to_log():
                 _log().exception(
                     "listener %r failed; its further errors are not logged", self._listener
                 )
@@ -117,22 +117,21 @@ def _call_of(listener: object) -> object:
 class Outbox:
     """The events of one policy that nobody was told yet."""
 
-    __slots__ = ("__weakref__", "_teller", "pending")
+    __slots__ = ("__weakref__", "_once", "pending")
 
     def __init__(self) -> None:
         self.pending: deque[tuple[EventLike, Context]] | None = None  # most have nothing to tell
-        self._teller: dict[None, object] | None = None  # whoever tells it now, if somebody does
+        self._once: dict[str, Any] = {}  # the queue, and whoever tells it now, if somebody does
         _outboxes.add(self)
 
     def put(self, event: EventLike) -> None:
-        """Keep *event* for `deliver`; call it where the decision is made, under its lock."""
+        """Keep *event* for `deliver`; call it where the decision is made, under its lock.
+
+        Takes none of its own: the collector may come here, and be anywhere.
+        """
         queue = self.pending
-        if queue is None:
-            with _changing:  # two threads may be here, in a policy that decides without a lock
-                queue = self.pending
-                if queue is None:
-                    self._teller, queue = {}, deque()
-                    self.pending = queue
+        if queue is None:  # for two threads, too, in a policy that decides without a lock
+            queue = self.pending = self._once.setdefault("queue", deque())
         queue.append((event, copy_context()))
 
     def deliver(self) -> None:
@@ -142,11 +141,10 @@ class Outbox:
         not yet be known. Who tells is noted in the same step in which it is found out that nobody
         else does, and struck out without a call.
         """
-        queue, teller, me = self.pending, self._teller, object()
+        queue, once, me = self.pending, self._once, object()
         while queue:
-            assert teller is not None  # as the queue is there
             try:
-                if teller.setdefault(None, me) is not me:
+                if once.setdefault("teller", me) is not me:
                     return
                 while True:
                     if not queue:
@@ -155,12 +153,12 @@ class Outbox:
                     for subscription in _subscriptions:
                         subscription._tell(event, context)  # one module, two classes
             finally:
-                if None in teller and teller[None] is me:
-                    del teller[None]
+                if "teller" in once and once["teller"] is me:
+                    del once["teller"]
 
     def _forked(self) -> None:
         """In a child: what the parent's threads were telling is theirs."""
-        self.pending = self._teller = None
+        self.pending, self._once = None, {}
 
 
 _outboxes: Registry[Outbox] = Registry()
@@ -180,14 +178,13 @@ if hasattr(os, "register_at_fork"):
 class FaultLog:
     """Says in the log that a function of the user's raised: once for each function."""
 
-    __slots__ = ("_said",)
+    __slots__ = ("_to_log",)
 
     def __init__(self) -> None:
-        self._said: list[object] = []  # no set: a callable need not be hashable
+        self._to_log = Once()
 
     def __call__(self, function: object, fault: Exception, what: str = "predicate") -> None:
-        if not any(one is function for one in self._said):
-            self._said.append(function)
+        if self._to_log(function):
             log_predicate_error(function, fault, what)
 
 

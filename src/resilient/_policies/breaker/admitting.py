@@ -114,8 +114,8 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
 
     def _raised(self, permit: Permit, error: BaseException, began: float) -> None:
         """End a call that raised; *began* matters where slow calls are watched for."""
-        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
-            self._ended.append(permit)  # the next step settles it, and tells
+        if isinstance(error, GeneratorExit):
+            self._end(permit, error)
             return
         lasted, trip = clock.now() - began, None
         verdict = Verdict.IGNORED  # interrupted, perhaps in a predicate
@@ -156,7 +156,7 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
         error: BaseException | None,
         outcome_override: str | None,
     ) -> None:
-        if outcome_override is None and error is None and not self._ended:  # else settle that, too
+        if outcome_override is None and error is None:
             now = clock.now()
             if now < ticket.until and now - began <= self._fast_below:
                 next(ticket.succeeded)  # as in `fast_path`, without the lock
@@ -168,8 +168,8 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
             return
         else:
             verdict = Verdict.SUCCESS
-        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
-            self._ended.append((ticket, verdict))
+        if isinstance(error, GeneratorExit):
+            self._end((ticket, verdict), error)
             return
         lasted, trip = clock.now() - began, None
         try:
@@ -178,10 +178,6 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
                 trip = asked.rest(error, self._settings.judge)
         finally:
             self._settle(ticket, verdict, lasted, trip)
-
-    def _call_collected(self, ticket: Permit) -> None:
-        """See `CallOwner._call_collected`: nobody waits for it, so the next step settles it."""
-        self._ended.append(ticket)
 
     def _plain_type(self, fn: AnyFunction, permit: Permit, result: object) -> type | None:
         """`plain_type`, which ends the call if it refuses."""

@@ -121,8 +121,8 @@ def cache(
         patience: seconds, at least 0, after which the run is late in any case. Only with *stale*.
         copy: a function applied to the result for every caller but the one whose call ran the
             function, where callers change what they get, such as `copy.deepcopy`. What is kept is a
-            copy as well. Its error is that caller's alone. A result of which no copy can be kept is
-            logged once, and not kept.
+            copy as well. Its error is that caller's alone. If what is to be kept can't be copied,
+            that is logged once, and the result is not kept, nor is an older one that was.
         exists: what knows which keys there are, by ``in`` or as a predicate: for a key that it
             denies the answer is ``None``, without a call and without taking room.
         invalidation: a channel over which caches tell each other what to forget, see
@@ -152,22 +152,13 @@ def cache(
         RFC 5861 (stale-if-error, and stale-while-revalidate for *refresh_ahead*); read-through and
         refresh-ahead as in Oracle Coherence and Caffeine.
     """
-    lives = None
-    if callable(ttl):
-        _check_ttl(ttl)
-    else:
-        lives = check_seconds("ttl", ttl, above=0, finite=False)
+    lives = _lives(ttl)
     if negative is not None and negative_ttl is None:
         raise ValueError("negative says what is not there; negative_ttl must say for how long")
     if patience is not None and not stale:
         raise ValueError(
             "patience says when an old value is served; stale must say for how long it may be"
         )
-    ahead = (
-        None if refresh_ahead is None else check_seconds("refresh_ahead", refresh_ahead, above=0)
-    )
-    if ahead is not None and lives is not None and ahead >= lives:
-        refuse("refresh_ahead", refresh_ahead, f"less than ttl, which is {lives:g} s")
     if rng is not None and not isinstance(rng, random.Random):
         refuse_type("rng", rng, "a random.Random or None")
     config = CacheConfig(
@@ -178,7 +169,7 @@ def cache(
         else check_seconds("negative_ttl", negative_ttl, above=0, finite=False),
         stale=check_seconds("stale", stale, finite=False),
         jitter=check_number("jitter", jitter, least=0, below=1),
-        refresh_ahead=ahead,
+        refresh_ahead=_ahead(refresh_ahead, lives),
     )
     settings = Settings(
         config=config,
@@ -196,13 +187,28 @@ def cache(
     return Cache(check_name("name", name, instead="@cache(60)"), settings)
 
 
-def _check_ttl(function: Callable[[Any], Seconds]) -> None:
-    """Refuse what can't say how long a result lives: perhaps it is a function to be decorated."""
+def _lives(ttl: Seconds | Callable[[Any], Seconds]) -> float | None:
+    """How long each result lives; ``None`` where a function says it. Refuse one that can't: perhaps
+    it is a function to be decorated.
+    """
+    if not callable(ttl):
+        return check_seconds("ttl", ttl, above=0, finite=False)
     parentheses = "(to decorate, write @cache(60), with parentheses)"
-    if is_coroutine_function(function) or is_generator_function(function):
-        refuse_type("ttl", function, f"seconds, or {AT_ONCE} {parentheses}")
-    check_callable("ttl", function, "seconds, or a function of the result")
-    check_takes("ttl", function, 1, f"seconds, or a function of the result {parentheses}")
+    if is_coroutine_function(ttl) or is_generator_function(ttl):
+        refuse_type("ttl", ttl, f"seconds, or {AT_ONCE} {parentheses}")
+    check_callable("ttl", ttl, "seconds, or a function of the result")
+    check_takes("ttl", ttl, 1, f"seconds, or a function of the result {parentheses}")
+    return None
+
+
+def _ahead(refresh_ahead: Seconds | None, lives: float | None) -> float | None:
+    """How long before its end a value is refreshed, if ever."""
+    if refresh_ahead is None:
+        return None
+    ahead = check_seconds("refresh_ahead", refresh_ahead, above=0)
+    if lives is not None and ahead >= lives:
+        refuse("refresh_ahead", refresh_ahead, f"less than ttl, which is {lives:g} s")
+    return ahead
 
 
 def _predicate(exists: object) -> Callable[[Any], object] | None:

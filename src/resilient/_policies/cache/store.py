@@ -57,27 +57,36 @@ class CacheStore:
         return fetching
 
     def keep(self, key: Hashable, result: Any, fetching: Fetching) -> Any:
-        """Keep the *result* of a run, unless the key was dropped meanwhile. Return what was to be
-        kept: of what its caller may change a copy.
+        """Keep the *result* of a run, unless the key was dropped meanwhile; if it can't be kept, no
+        older one is either. Return what was to be kept: of what its caller may change a copy.
         """
         if (copy := self._settings.copy) is not None:
             try:
                 result = copy(result)
             except Exception as fault:  # noqa: BLE001  # the caller of the run wants no copy
                 self._complain(copy, fault, "copy function")
+                self._end_older(key, fetching)
                 return result
         entry = Entry(result, negative=self._is_negative(result))
         asked = self._settings.ttl
         ttl = None if asked is None or entry.negative else self._ttl_of(asked, result)
+        if ttl == 0:
+            self._end_older(key, fetching)
+            return result
         own = self._settings.rng
         draw = rng.draw() if own is None else own.random()
         with self._lock:
-            if fetching.wanted and ttl == 0:
-                self.core.discard(key)
-            elif fetching.wanted:
+            if fetching.wanted:
                 self.core.keep(key, entry, clock.now(), draw, ttl)
         self.core.evicted.clear()
         return result
+
+    def _end_older(self, key: Hashable, fetching: Fetching) -> None:
+        """A run has a newer result that is not kept."""
+        with self._lock:
+            if fetching.wanted:
+                self.core.discard(key)
+        self.core.evicted.clear()
 
     def drop(self, key: Hashable) -> None:
         """Forget *key* of every function, and let nobody join a run that began before."""

@@ -3,10 +3,15 @@
 Nobody else writes lock, settle, wake, deliver by hand: `AdmissionPolicy._locked` runs a step under
 the lock, and does the rest around it.
 
-A call ends by `AdmissionPolicy._end`, from wherever it may be, the garbage collector included,
-which may come while this very thread holds the lock. So `_end` only notes what is over, and leaves
-the rest to the holder of the lock, if there is one: whoever gives the lock up looks once more.
-Nothing is left over, and nobody waits. Whatever touches the lock is in this file, for that reason.
+A call ends by `AdmissionPolicy._end`, which notes what is over, and leaves the rest to the holder
+of the lock, if there is one: whoever gives the lock up looks once more. Nothing is left over, and
+nobody waits. Whatever touches the lock is in this file, for that reason.
+
+A call that is lost, or whose coroutine is closed, may be ended by the garbage collector, and that
+comes anywhere: while this very thread holds the lock, or that of another policy. There `_end`
+settles what it can without a wait, also for a lock that was free just now, since a thread that
+forks takes every lock and waits for the others. It tells no events, and lets no keys go, both of
+which may be code of the user's: the next step does.
 
 An interrupt (Ctrl-C, a signal handler that raises) comes where a function begins, where a loop goes
 round, or after a call. What it may cost is the place of that one call. So a lock is taken by
@@ -43,6 +48,7 @@ IDLE, TOTALS, FORKED = methodcaller("idle"), methodcaller("totals"), methodcalle
 BLOCK = "admit(), or `with policy.of(key):`"
 FEW: Final = 100
 """How many states are looked at in one taking of the lock, where all of them are to be."""
+NOT_BLOCKING: Final = (False,)
 NOBODY: Final[deque[Any]] = deque()
 """Who is woken where nobody waits. Stays empty."""
 ASYNC_BLOCK = "admit(), or `async with policy.of(key):`"
@@ -233,37 +239,60 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
             while (self._ended or self._cut_short) and not self._lock.locked():
                 with self._lock:  # somebody may have been quicker: then it is free in a moment
                     self._settled_now()
-            if not (woken := self._woken):
+            if not self._woken:
                 break
-            try:
-                waiter = woken[0]
-            except IndexError:  # another thread was quicker
-                continue
-            if waiter.given and waiter.lost():
-                self._ended.append(waiter)  # what it was given is for whoever is behind it
-            else:
-                waiter.wake()
-            with suppress(ValueError):  # another thread has woken it, too
-                woken.remove(waiter)
+            self._wake_one()
         if self._states.evicted:
             self._states.release_evicted()
         if self._outbox.pending:
             self._outbox.deliver()
 
-    def _end(self, ticket: Any) -> None:
-        """End a call, or give up a place. From anywhere: see the head of this file."""
+    def _wake_one(self) -> None:
+        try:
+            waiter = self._woken[0]
+        except IndexError:  # another thread was quicker
+            return
+        if waiter.given and waiter.lost():
+            self._ended.append(waiter)  # what it was given is for whoever is behind it
+        else:
+            waiter.wake()
+        with suppress(ValueError):  # another thread has woken it, too
+            self._woken.remove(waiter)
+
+    def _end(self, ticket: Any, error: BaseException | None = None) -> None:
+        """End a call, or give up a place, by *error* if by any. See the head of this file."""
         try:
             self._ended.append(ticket)
-            self._settle_ended()
+            self._settle_ended(error)
         except BaseException:  # nobody may be left waiting for it
             self._cut_short = True
-            self._settle_ended()
+            self._settle_ended(error)
             raise
 
-    def _settle_ended(self) -> None:
+    def _settle_ended(self, error: BaseException | None = None) -> None:
         """Settle what ended, unless the lock is held: then its holder does it."""
-        if not self._lock.locked():
+        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
+            self._settle_anywhere()
+        elif not self._lock.locked():
             self._wake_and_deliver()
+
+    def _settle_anywhere(self) -> None:
+        """Settle what ended, and wake whoever was served, without a wait, and tell nothing.
+
+        No interrupt comes between the taking of the lock and the ``try``: it comes after a call,
+        and ``in`` is none.
+        """
+        while True:
+            while self._woken and not self._ended:
+                self._wake_one()
+            if not self._ended and not self._cut_short:
+                break
+            if True not in map(self._lock.acquire, NOT_BLOCKING):
+                break  # its holder looks once more
+            try:
+                self._settled_now()
+            finally:
+                self._lock.release()
 
     # Single calls and blocks.
 
@@ -324,13 +353,13 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
         self,
         ticket: Any,
         began: float,  # noqa: ARG002  # a place that is given back tells nothing
-        error: BaseException | None,  # noqa: ARG002  # the same
+        error: BaseException | None,
         outcome_override: str | None,  # noqa: ARG002  # the same
     ) -> None:
-        self._end(ticket)
+        self._end(ticket, error)
 
     def _call_collected(self, ticket: Any) -> None:
-        self._end(ticket)
+        self._end(ticket, GeneratorExit())
 
     def _rejection(
         self, state: S, reason: str, now: float, retry_after: float | None, why: object

@@ -121,12 +121,12 @@ class QueueingPolicy(AdmissionPolicy[Q]):
                     break
                 over = await wait_here(self.name, None, waiter.wait, seconds)
                 seconds = self._look_again(waiter, over=over)
-        except BaseException:
+        except BaseException as error:
             self._ended.append(waiter)  # one step: it is out, whatever is interrupted after it
             try:
-                self._wake_and_deliver()
+                self._settle_ended(error)
             finally:  # nobody may be left waiting for it
-                self._wake_and_deliver()
+                self._settle_ended(error)
             raise
         return self._ticket(waiter)
 

@@ -50,7 +50,7 @@ class HedgedCall:
     ) -> None:
         self._policy, self._fn, self._args, self._kwargs = policy, fn, args, kwargs
         self._repeats, self._race = repeats, Race(max_hedges)
-        self._stopped = self._launching = False
+        self._stopped = self._launching = self._refused = False
         self._tasks: dict[asyncio.Task[Any], None] = {}  # of attempts, on asyncio, in their order
         self._began = clock.now()
 
@@ -96,7 +96,7 @@ class HedgedCall:
         limits cancels it, which it must count as a failure (B9).
         """
         try:
-            await self._watch(self._begin())
+            await self._watch(self._policy._after())
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  # raised when the group has ended
@@ -106,16 +106,6 @@ class HedgedCall:
                 self._raised_at_last(error)  # a listener's exit
         self._race.over = True
         self._stop()
-
-    def _begin(self) -> float | None:
-        """Launch the first attempt, and all others if they are to begin at once; seconds after
-        which another one may.
-        """
-        self._launch()
-        after = self._policy._after()
-        while after == 0 and self._beside():
-            pass
-        return after
 
     def _stop(self) -> None:
         """Cancel the attempts, on asyncio as asyncio does: once, so that they can clean up."""
@@ -128,10 +118,13 @@ class HedgedCall:
             task.cancel()
 
     async def _watch(self, after: float | None) -> None:
-        """Return when the call is decided. *after* so many seconds another attempt begins."""
+        """Make the first attempt, and return when the call is decided. *after* so many seconds
+        another attempt begins.
+        """
         from anyio import Event, move_on_after  # noqa: PLC0415  # see above
 
         race = self._race
+        self._launch(math.inf if after == 0 else 1)
         due = after or math.inf
         while True:
             self._news = Event()
@@ -139,36 +132,35 @@ class HedgedCall:
                 await self._news.wait()
             if race.over:
                 return
-            owed = race.owed()
-            if after is not None and owed:  # perhaps two in the same tick
-                while owed and self._beside():
-                    owed -= 1
-            elif patience.cancelled_caught and not self._beside():
+            owed = race.owed()  # perhaps two in the same tick
+            if self._refused:
                 due = math.inf  # what is refused once is not asked for again
+            if after is not None and owed:
+                self._launch(owed)
+            elif patience.cancelled_caught and not self._launch(1):
+                due = math.inf
             if race.is_decided:
                 return
 
-    def _beside(self) -> bool:
-        """Launch another attempt, if there may be one."""
-        if not self._race.may_launch or not self._policy._may_launch():
-            return False
-        self._launch()
-        self._policy._launched(self._race.launched, clock.now() - self._began)
-        return True
-
-    def _launch(self) -> None:
-        self._launching = True
-        self._group.start_soon(self._attempt, self._race.launch())
+    def _launch(self, attempts: float) -> bool:
+        """Launch so many more *attempts*, if there may be so many; whether there is one."""
+        race, launched = self._race, 0
+        self._refused, self._launching = False, True
+        while launched < attempts and race.may_launch:
+            race.launch()
+            self._group.start_soon(self._attempt)
+            launched += 1
         self._launching = False
+        return launched > 0
 
-    async def _attempt(self, number: int) -> None:
+    async def _attempt(self) -> None:
         """Make one; raises nothing, which would come out of the group in a group."""
         if (task := _asyncio_task()) is not None:
             self._tasks[task] = None
         try:
             if self._launching:  # an eager task: before 4.8 anyio knows it only when it has paused
                 await pause()
-            if not self._race.over:  # else it comes too late to begin
+            if number := self._begin():
                 await self._make(number)
         except BaseException as error:  # noqa: BLE001  # the caller gets it
             self._raised_at_last(error)
@@ -177,6 +169,23 @@ class HedgedCall:
             if task is not None:
                 self._tasks.pop(task, None)
             self._news.set()
+
+    def _begin(self) -> int:
+        """Begin an attempt: its number, from 1, or 0 if it comes too late, or is not paid for.
+
+        It is paid for only here, in its task: before that has its first step, the call may be over.
+        """
+        race = self._race
+        if race.over:
+            return 0
+        if race.begun and (self._refused or not self._policy._may_launch()):
+            race.refused()
+            self._refused = True
+            return 0
+        number = race.begin()
+        if number > 1:
+            self._policy._launched(number, clock.now() - self._began)
+        return number
 
     async def _make(self, number: int) -> None:
         try:

@@ -16,6 +16,7 @@ from resilient._core.chaining import link
 from resilient._core.counter import Counter
 from resilient._core.functions import at_once
 from resilient._core.matching import Judge, Verdict, leaves
+from resilient._core.once import Once
 from resilient._core.retry import REASONS, Reason, StopReason, reason_to_stop
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.common.served import served
@@ -67,7 +68,7 @@ class DecidingRetry(PolicyBase):
         self._settings, self._judge, self._wait = settings, settings.judge, settings.wait
         self._budget, self._max_attempts = settings.budget, settings.attempts
         self._calls, self._retries, self._recovered = Counter(), Counter(), Counter()
-        self._complain, self._warned = notify.FaultLog(), False
+        self._complain, self._to_warn = notify.FaultLog(), Once()
         self._gave_up_by: dict[Reason, int] = dict.fromkeys(REASONS, 0)
 
     def _begin(self, began: float, budget: RetryBudget | None) -> None:
@@ -169,8 +170,7 @@ class DecidingRetry(PolicyBase):
 
     def _sleep(self, seconds: float, error: BaseException | None, stacklevel: int = 4) -> None:
         """Let *seconds* pass in this thread, after *error*. Warn once if tasks wait for it."""
-        if not self._warned and on_loop():
-            self._warned = True
+        if on_loop() and self._to_warn():
             text = (
                 f"{self.name}: a sync retry sleeps in a thread with a running event loop, which "
                 "stops every task of it: write `async def`, or `async for` over the policy"

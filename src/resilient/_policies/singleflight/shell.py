@@ -212,18 +212,9 @@ class SingleFlight(PolicyBase):
         if run is not None:
             run = self._join(table, run, until)
         if first := run is None:
-            next(self._runs.increment)
             run = new_run(key, read, self.name, fn, args, kwargs, table.end)
             run.detached = goes_on
-            try:
-                table.begin(run)
-                table.join(run, until)
-                note_wait(self.name, run)
-                run.start()
-            except BaseException:  # an interrupt: nobody may wait for what perhaps never began
-                run.done = True
-                table.end(run)
-                raise
+            self._lead(table, run, until)
         next(self._calls.increment)
         waiter: Any = run.waiter()
         try:
@@ -240,6 +231,19 @@ class SingleFlight(PolicyBase):
             return self._handed(run.outcome(), first=first)
         finally:
             del run  # which has the error, and this frame is in its traceback
+
+    def _lead(self, table: LoopTable, run: AsyncExecution, until: float) -> None:
+        """Begin *run*, and be the first who waits for it."""
+        next(self._runs.increment)
+        try:
+            table.begin(run)
+            table.join(run, until)
+            note_wait(self.name, run)
+            run.start()
+        except BaseException:  # an interrupt: nobody may wait for what perhaps never began
+            run.done = True
+            table.end(run)
+            raise
 
     def _table_of(self, loop: asyncio.AbstractEventLoop) -> LoopTable:
         table = self._recent()
