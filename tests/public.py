@@ -17,12 +17,18 @@ MODULES = (
     "resilient", "resilient.errors", "resilient.events", "resilient.integrations.asgi",
     "resilient.integrations.http", "resilient.integrations.httpx", "resilient.integrations.httpx2",
     "resilient.integrations.invalidation", "resilient.integrations.litestar",
-    "resilient.testing", "resilient.testing.scripts",
+    "resilient.integrations.requests", "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
 EFFECTIVE = {
-    ("ResilientTransport", "policy"): "retry, breaker and bulkhead of its own",
-    ("ResilientTransport", "failures"): "FAILURES",
-    ("ResilientTransport", "idempotent"): "IDEMPOTENT",
+    **{
+        (client, argument): said
+        for client in ("ResilientAdapter", "ResilientTransport")
+        for argument, said in (
+            ("policy", "retry, breaker and bulkhead of its own"),
+            ("failures", "FAILURES"),
+            ("idempotent", "IDEMPOTENT"),
+        )
+    },
     ("retry", "attempts"): "3, or None where stop is given",
     ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
     ("hedge", "budget"): "RetryBudget(ratio=0.05, per_second=0.2) of its own",
@@ -58,6 +64,7 @@ MEMBERS = {
     "Retry": f"{POLICY} __iter__ __aiter__",
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",
+    "ResilientAdapter": "policy",
     "ResilientMiddleware": "__call__ stats",
     "ResilientTransport": "policy",
     "Subscription": "__enter__ close",
@@ -116,6 +123,7 @@ def _constructed_by_users(kind: type) -> bool:
         "RetryBudget",
         "BloomFilter",
         "HealthApp",
+        "ResilientAdapter",
         "ResilientMiddleware",
         "ResilientTransport",
     }

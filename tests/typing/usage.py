@@ -9,7 +9,9 @@ from typing import Any, Generic, Never, TypeVar, assert_type
 
 import httpx
 import httpx2
+import requests
 import tenacity
+from requests.adapters import HTTPAdapter
 
 from resilient import (
     AdaptiveLimit,
@@ -85,6 +87,8 @@ from resilient.events import (
 from resilient.integrations.http import options
 from resilient.integrations.httpx import ResilientTransport as HttpxTransport
 from resilient.integrations.httpx2 import TRANSIENT, ResilientTransport, Wire, origin
+from resilient.integrations.requests import ResilientAdapter
+from resilient.integrations.requests import origin as origin_of_requests
 from resilient.testing import VirtualTime, fresh, record, virtual_time
 
 T = TypeVar("T")
@@ -681,3 +685,11 @@ async def ask_a_shop() -> None:
 def ask_a_shop_now() -> None:
     with httpx.Client(transport=HttpxTransport(policy=None, failures={503})) as client:
         assert_type(client.get("http://shop.test"), httpx.Response)
+
+
+def ask_a_shop_with_requests() -> None:
+    adapter = ResilientAdapter(HTTPAdapter(pool_maxsize=50), policy=breaker(key=origin_of_requests))
+    assert_type(adapter.policy, Policy | None)
+    with requests.Session() as session:
+        session.mount("https://", adapter)
+        assert_type(session.get("https://shop.test"), requests.Response)
