@@ -17,7 +17,8 @@ MODULES = (
     "resilient", "resilient.errors", "resilient.events", "resilient.integrations.asgi",
     "resilient.integrations.http", "resilient.integrations.httpx", "resilient.integrations.httpx2",
     "resilient.integrations.invalidation", "resilient.integrations.litestar",
-    "resilient.integrations.requests", "resilient.testing", "resilient.testing.scripts",
+    "resilient.integrations.requests", "resilient.integrations.wsgi",
+    "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
 EFFECTIVE = {
     **{

@@ -34,7 +34,7 @@ from resilient import lint, policy_of
 from resilient._policies.common import policy
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
-from resilient.integrations import asgi, httpx2
+from resilient.integrations import asgi, httpx2, wsgi
 from resilient.integrations import requests as requests_
 from resilient.telemetry import prometheus
 from resilient.testing import fresh, virtual_time
@@ -237,7 +237,8 @@ TABLES = [
 def test_a_table_of_defaults_says_what_the_signature_says(
     page: str, function: str, rows: str
 ) -> None:
-    homes = (home for home in (httpx2, requests_, asgi) if function in home.__all__)
+    server = wsgi if page.endswith("wsgi.md") else asgi  # of both, it is called alike
+    homes = (home for home in (httpx2, requests_, server) if function in home.__all__)
     found: Any = next(homes, resilient)
     for part in function.split("."):
         found = getattr(found, part)
