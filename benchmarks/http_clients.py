@@ -1,7 +1,7 @@
 """One request of an HTTP client, over a transport that answers at once.
 
 So the rows show what a library adds to a request, and no network. The floor of each case is the
-client as it comes.
+client as it comes. requests has no such transport, and asks a server on loopback.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from benchmarks import loopback
 from benchmarks.timing import FLOOR, OURS, Call, Case, Entry, World
 
 BARE = f"{OURS}, policy=None"
@@ -82,4 +83,41 @@ def case(library: str, world: World) -> Case:
     return Case("http_clients", f"{library} request", world, tuple(entries), loops=("asyncio",))
 
 
-CASES = [case(library, world) for library in ("httpx2", "httpx") for world in ("async", "sync")]
+def session(adapter: Any) -> Call:
+    """One GET of a session with *adapter*, its own if that is None."""
+    import requests
+
+    url, made = loopback.url(), requests.Session()
+    made.trust_env = False
+    if adapter is not None:
+        made.mount("http://", adapter)
+    return lambda: made.get(url)
+
+
+def ours_of_requests(**settings: Any) -> Call:
+    from resilient.integrations.requests import ResilientAdapter
+
+    return session(ResilientAdapter(**settings))
+
+
+def urllib3_retry() -> Call:
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    return session(HTTPAdapter(max_retries=Retry(2, backoff_factor=0.1, status_forcelist={503})))
+
+
+CASES = [
+    *(case(library, world) for library in ("httpx2", "httpx") for world in ("async", "sync")),
+    Case(
+        "http_clients",
+        "requests request",
+        "sync",
+        (
+            Entry(FLOOR, lambda: session(None), by_hand=True),
+            Entry(OURS, ours_of_requests),
+            Entry(BARE, lambda: ours_of_requests(policy=None), "no policy", by_hand=True),
+            Entry("urllib3's Retry", urllib3_retry, "retries alone"),
+        ),
+    ),
+]

@@ -54,6 +54,7 @@ REASONS: dict[tuple[str, str], str] = {
     **dict.fromkeys(((f"W{number}", "uvloop") for number in range(1, 16)), LOOPED),
     **dict.fromkeys(((f"W{number}", "uvloop") for number in range(20, 30)), LOOPED),
     **dict.fromkeys(((f"W{number}", "threads") for number in range(20, 30)), ASGI),
+    ("W30", "*"): "its tests are servers: a WSGI application runs in the thread that calls it",
     ("W31", "*"): "its tests run on a server, with the loop that it has",
     ("W50", "*"): ONCE,
     ("W51", "*"): "its tests run on a server, with the loop that it has",

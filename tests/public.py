@@ -18,18 +18,25 @@ MODULES = (
     "resilient.integrations.grpc", "resilient.integrations.http", "resilient.integrations.httpx",
     "resilient.integrations.httpx2",
     "resilient.integrations.invalidation", "resilient.integrations.litestar",
+    "resilient.integrations.requests", "resilient.integrations.wsgi",
     "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
 EFFECTIVE = {
-    ("ResilientTransport", "policy"): "retry, breaker and bulkhead of its own",
-    ("ResilientTransport", "failures"): "FAILURES",
-    ("ResilientTransport", "idempotent"): "IDEMPOTENT",
     **{
         (f"{kind}client_interceptors", argument): said
         for kind in ("", "aio_")
         for argument, said in (
             ("policy", "retry, breaker and bulkhead of its own"),
             ("failures", "FAILURES"),
+        )
+    },
+    **{
+        (client, argument): said
+        for client in ("ResilientAdapter", "ResilientTransport")
+        for argument, said in (
+            ("policy", "retry, breaker and bulkhead of its own"),
+            ("failures", "FAILURES"),
+            ("idempotent", "IDEMPOTENT"),
         )
     },
     ("retry", "attempts"): "3, or None where stop is given",
@@ -67,6 +74,7 @@ MEMBERS = {
     "Retry": f"{POLICY} __iter__ __aiter__",
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",
+    "ResilientAdapter": "policy",
     "ResilientMiddleware": "__call__ stats",
     "ResilientTransport": "policy",
     "Subscription": "__enter__ close",
@@ -127,6 +135,7 @@ def _constructed_by_users(kind: type) -> bool:
         "HealthApp",
         "HealthServicer",
         "AioHealthServicer",
+        "ResilientAdapter",
         "ResilientMiddleware",
         "ResilientTransport",
     }

@@ -34,7 +34,8 @@ from resilient import lint, policy_of
 from resilient._policies.common import policy
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
-from resilient.integrations import asgi, grpc, httpx2
+from resilient.integrations import asgi, grpc, httpx2, wsgi
+from resilient.integrations import requests as requests_
 from resilient.telemetry import prometheus
 from resilient.testing import fresh, virtual_time
 
@@ -210,12 +211,18 @@ EFFECTIVE = {
     ("protect", "breaker"): "`breaker(consecutive_failures=5, failure_rate=1.0, "
     "cooldown=backoff(1.0, factor=2.0, max=2.0, jitter=0.05), on=on)`",
     ("protect", "limit"): "`adaptive_limit(initial=5, queue=1000)`",
-    ("ResilientTransport", "policy"): "a retry around a breaker around a bulkhead",
-    ("ResilientTransport", "failures"): "`FAILURES`",
-    ("ResilientTransport", "idempotent"): "`IDEMPOTENT`",
+    **{
+        (client, argument): said
+        for client in ("ResilientAdapter", "ResilientTransport")
+        for argument, said in (
+            ("policy", "a retry around a breaker around a bulkhead"),
+            ("failures", "`FAILURES`"),
+            ("idempotent", "`IDEMPOTENT`"),
+            ("wire", "`Wire()`"),
+        )
+    },
     ("client_interceptors", "policy"): "a retry around a breaker around a bulkhead",
     ("client_interceptors", "failures"): "`FAILURES`",
-    ("ResilientTransport", "wire"): "`Wire()`",
     ("ResilientMiddleware", "wire"): "`Wire()`",
 }
 """What stands behind the sentinels; a test holds it against the policies."""
@@ -233,7 +240,8 @@ TABLES = [
 def test_a_table_of_defaults_says_what_the_signature_says(
     page: str, function: str, rows: str
 ) -> None:
-    homes = (home for home in (httpx2, asgi, grpc) if function in home.__all__)
+    server = wsgi if page.endswith("wsgi.md") else asgi  # of both, it is called alike
+    homes = (home for home in (httpx2, requests_, server, grpc) if function in home.__all__)
     found: Any = next(homes, resilient)
     for part in function.split("."):
         found = getattr(found, part)

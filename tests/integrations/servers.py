@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.body = b""
         self.heads: list[dict[str, str]] = []
         self.open = 0
         self._ready, self._over = threading.Event(), asyncio.Event()
@@ -67,8 +69,7 @@ class Server:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
         path = head[0].split()[1]
-        if length := int(headers.get("content-length", 0)):
-            await reader.readexactly(length)
+        self.body = await body_of(reader, headers)
         self.asked[path] += 1
         self.heads.append(headers)
         return await ANSWERS[path](self, writer)
@@ -103,6 +104,35 @@ class Server:
         await send(writer, b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
         return await self._hangs(writer)
 
+    async def _half_a_chunk(self, writer: Writer) -> bool:
+        await send(writer, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhalf")
+        return False
+
+    async def _zipped(self, writer: Writer) -> bool:
+        return await say(writer, "200 OK", gzip.compress(b"z" * 999), "content-encoding: gzip")
+
+    async def _not_zipped(self, writer: Writer) -> bool:
+        return await say(writer, "200 OK", b"no gzip at all", "content-encoding: gzip")
+
+    async def _echo(self, writer: Writer) -> bool:
+        busy = self.asked["/echo-once-busy"] == 1
+        return await say(writer, "503 Busy" if busy else "200 OK", self.body, "retry-after-ms: 5")
+
+    async def _trickles(self, writer: Writer) -> bool:
+        await send(writer, b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")
+        return await self._for_ever(writer)
+
+    async def _trickles_in_a_chunk(self, writer: Writer) -> bool:
+        head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1869f\r\n"
+        await send(writer, head)
+        return await self._for_ever(writer)
+
+    async def _for_ever(self, writer: Writer) -> bool:
+        """A byte now and then: each in time, and never all of them."""
+        while True:
+            await send(writer, b"x")
+            await asyncio.sleep(0.002)
+
     async def _drips(self, writer: Writer) -> bool:
         await send(writer, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         for _ in range(5):
@@ -110,6 +140,17 @@ class Server:
             await asyncio.sleep(0.002)
         await send(writer, b"0\r\n\r\n")
         return True
+
+
+async def body_of(reader: Reader, headers: dict[str, str]) -> bytes:
+    """The body of a request."""
+    if headers.get("transfer-encoding") != "chunked":
+        return await reader.readexactly(int(headers.get("content-length", 0)))
+    body = b""
+    while length := int(await reader.readline(), 16):
+        body += (await reader.readexactly(length + 2))[:-2]
+    await reader.readline()
+    return body
 
 
 async def say(writer: Writer, status: str, body: bytes, *headers: str) -> bool:
@@ -133,4 +174,10 @@ ANSWERS: dict[str, Callable[[Server, Writer], Awaitable[bool]]] = {
     "/half": Server._half,
     "/stalls": Server._stalls,
     "/drips": Server._drips,
+    "/half-a-chunk": Server._half_a_chunk,
+    "/zipped": Server._zipped,
+    "/not-zipped": Server._not_zipped,
+    "/echo-once-busy": Server._echo,
+    "/trickles": Server._trickles,
+    "/trickles-in-a-chunk": Server._trickles_in_a_chunk,
 }

@@ -6,10 +6,13 @@ import datetime as dt
 import random
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Generic, Never, TypeVar, assert_type
+from wsgiref.types import WSGIApplication
 
 import httpx
 import httpx2
+import requests
 import tenacity
+from requests.adapters import HTTPAdapter
 
 from resilient import (
     AdaptiveLimit,
@@ -82,9 +85,12 @@ from resilient.events import (
     Subscription,
     subscribe,
 )
-from resilient.integrations.http import options
+from resilient.integrations.http import ServerStats, options
 from resilient.integrations.httpx import ResilientTransport as HttpxTransport
 from resilient.integrations.httpx2 import TRANSIENT, ResilientTransport, Wire, origin
+from resilient.integrations.requests import ResilientAdapter
+from resilient.integrations.requests import origin as origin_of_requests
+from resilient.integrations.wsgi import ResilientMiddleware as WsgiMiddleware
 from resilient.testing import VirtualTime, fresh, record, virtual_time
 
 T = TypeVar("T")
@@ -681,3 +687,17 @@ async def ask_a_shop() -> None:
 def ask_a_shop_now() -> None:
     with httpx.Client(transport=HttpxTransport(policy=None, failures={503})) as client:
         assert_type(client.get("http://shop.test"), httpx.Response)
+
+
+def ask_a_shop_with_requests() -> None:
+    adapter = ResilientAdapter(HTTPAdapter(pool_maxsize=50), policy=breaker(key=origin_of_requests))
+    assert_type(adapter.policy, Policy | None)
+    with requests.Session() as session:
+        session.mount("https://", adapter)
+        assert_type(session.get("https://shop.test"), requests.Response)
+
+
+def guard_an_application(app: WSGIApplication) -> WSGIApplication:
+    guarded = WsgiMiddleware(app, timeout=lambda environ: 1.0 if environ else None, trust=True)
+    assert_type(guarded.stats(), ServerStats)
+    return guarded

@@ -16,17 +16,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, final
 
 from resilient._core.checks import Seconds, refuse_type
-from resilient._core.http import attempt_of, limit_of, margin_of
 from resilient._policies.common.served import Served, served
 from resilient._policies.deadline import Deadline, deadline
-from resilient._policies.health import Critical, check_critical
 from resilient.integrations._asgi.inbox import Inbox, Receive
 from resilient.integrations._asgi.reply import Reply, Send, start_of
 from resilient.integrations._asgi.serving import Serving
 from resilient.integrations._asgi.socket import Socket
+from resilient.integrations._server.arrival import Headers, arrived, limit_here
 from resilient.integrations._server.counts import Counts
-from resilient.integrations._server.health import answer_health
-from resilient.integrations._server.settings import Limiter, Timeout, Trust, check_settings
+from resilient.integrations._server.health import HealthCheck
+from resilient.integrations._server.settings import (
+    Limiter,
+    Timeout,
+    Trust,
+    check_limiter,
+    check_settings,
+)
 from resilient.integrations.http import ServerStats, Wire
 
 __all__ = ["HealthApp", "ResilientMiddleware"]
@@ -87,7 +92,6 @@ class ResilientMiddleware:
         self._settings = check_settings(
             "asgi",
             timeout=timeout,
-            limit=limit,
             trust=trust,
             max_deadline=max_deadline,
             margin=margin,
@@ -98,7 +102,8 @@ class ResilientMiddleware:
         if not isinstance(cancel_on_disconnect, bool):
             refuse_type("cancel_on_disconnect", cancel_on_disconnect, "True or False")
         self._watches = cancel_on_disconnect
-        self._opener = None if limit is None else limit._opener_async(_asked)
+        limiter = check_limiter(limit)
+        self._opener = None if limiter is None else limiter._opener_async(_asked)
         self._counts = Counts()
 
     def stats(self) -> ServerStats:
@@ -112,7 +117,7 @@ class ResilientMiddleware:
             return
         self._counts.add("requests")
         try:
-            limit, request = self._arrived(scope)
+            limit, request = arrived(self._settings, self._counts, scope, _headers)
             token = served.set(request)
             try:
                 if scope["type"] == "http":
@@ -123,24 +128,6 @@ class ResilientMiddleware:
                 served.reset(token)
         finally:
             self._counts.add("ended")
-
-    def _arrived(self, scope: Scope) -> tuple[float, Served]:
-        """Seconds that the caller leaves, and the request: what of its headers counts."""
-        wire = self._settings.wire
-        if wire is None:
-            return math.inf, Served(1)
-        values: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        limit = limit_of(values, wire.unit, wire.timeout)
-        if not self._settings.trusts(scope):
-            if limit.seconds < math.inf or limit.ignored:
-                self._counts.add("ignored_headers")
-            return math.inf, Served(1)
-        for _ in range(limit.ignored):
-            self._counts.add("ignored_headers")
-        attempt = 1 if wire.attempt is None else attempt_of(values.get(wire.attempt.lower(), ()))
-        return self._settings.at_most(limit.seconds), Served(attempt)
 
     async def _http(
         self, scope: Scope, limit: float, request: Served, receive: Receive, send: Send
@@ -162,10 +149,16 @@ class ResilientMiddleware:
         await Socket(scope, self._counts, block, self._opener).run(self.app, receive, send)
 
     def _limit(self, scope: Scope, limit: float) -> tuple[Deadline, float]:
-        """The deadline of a request that may take *limit* seconds, and the margin in it (W22)."""
-        margin = margin_of(limit, self._settings.margin)
-        seconds = min(limit - margin, self._settings.timeout_of(scope))
+        """The deadline of a request that may take *limit* seconds, and the margin in it."""
+        seconds, margin = limit_here(self._settings, scope, limit)
         return deadline(None if seconds == math.inf else seconds, name=self._settings.name), margin
+
+
+def _headers(scope: Scope) -> Headers:
+    values: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return values
 
 
 def _peer(scope: Scope) -> str | None:
@@ -179,7 +172,7 @@ async def _asked(_scope: Any) -> None:
 
 
 @final
-class HealthApp:
+class HealthApp(HealthCheck):
     """An ASGI application that answers what `resilient.health` says: mount it where the health
     check asks.
 
@@ -195,12 +188,6 @@ class HealthApp:
         TypeError: *critical* is no collection of names, or *details* no bool.
     """
 
-    def __init__(self, *, critical: Critical = (), details: bool = True) -> None:
-        self._critical: Critical = check_critical(critical)
-        if not isinstance(details, bool):
-            refuse_type("details", details, "True or False")
-        self._details = details
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
@@ -211,7 +198,7 @@ class HealthApp:
             raise ValueError(f"HealthApp answers HTTP alone, and no {scope['type']!r}")
 
     async def _answer(self, method: str, send: Send) -> None:
-        status, headers, body = answer_health(method, self._critical, details=self._details)
+        status, headers, body = self._answer_to(method)
         await send(start_of(status, headers))
         await send({"type": "http.response.body", "body": body})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from resilient._core.http import LEAST
@@ -13,39 +12,28 @@ from resilient._runtime import clock
 from resilient.errors import DeadlineExceeded, Rejected
 from resilient.integrations._client.exchange import (
     Exchange,
+    Transmit,
     close_each,
     current,
     note_deadline,
 )
 from resilient.integrations._client.families import of_both
-from resilient.integrations._client.library import Library, Outgoing
+from resilient.integrations._client.library import Library
 from resilient.integrations._client.settings import Settings
 from resilient.integrations._client.stack import Async, Sync, members, stack_async, stack_sync
 from resilient.integrations.http import KEEP, BadStatus, said
 
 T = TypeVar("T")
-Transmit = Callable[[Any, Outgoing], Any]
-TransmitAsync = Callable[[Any, Outgoing], Awaitable[Any]]
 MOST: Final = 64
 """Policies whose stacks are kept: `options` may name more of them than there should be."""
 
 
 class Client:
-    """What stands behind one transport, middleware, adapter or interceptor.
+    """What stands behind one transport, middleware, adapter or interceptor."""
 
-    *transmit* and *transmit_async* make one attempt: the caller's request, with what it carries.
-    """
-
-    def __init__(
-        self,
-        library: Library,
-        settings: Settings,
-        transmit: Transmit,
-        transmit_async: TransmitAsync,
-    ) -> None:
+    def __init__(self, library: Library, settings: Settings) -> None:
         list(members(settings.policy))  # refuses what can't stand around a request
         self._library, self._settings = library, settings
-        self._transmit, self._transmit_async = transmit, transmit_async
         self._sync: dict[Policy | None, Sync] = {}
         self._async: dict[Policy | None, Async] = {}
 
@@ -54,11 +42,11 @@ class Client:
         """What is around each request."""
         return self._settings.policy
 
-    # Twins.
+    # Twins. *transmit* makes one attempt.
 
-    def send(self, request: Any) -> Any:
+    def send(self, request: Any, transmit: Transmit) -> Any:
         """The answer to *request*, unread."""
-        exchange = self._begin(request)
+        exchange = self._begin(request, transmit)
         token, answer = current.set(exchange), None
         try:
             try:
@@ -76,9 +64,9 @@ class Client:
             for other in exchange.others(answer):
                 exchange.close(other)
 
-    async def send_async(self, request: Any) -> Any:
-        """The answer to *request*, unread."""
-        exchange = self._begin(request)
+    async def send_async(self, request: Any, transmit: Transmit) -> Any:
+        """The answer to *request*, unread; *transmit* is awaited."""
+        exchange = self._begin(request, transmit)
         token, answer = current.set(exchange), None
         try:
             try:
@@ -100,7 +88,7 @@ class Client:
         exchange = current.get()
         outgoing = exchange.begin_attempt(0.0)
         try:
-            answer = self._transmit(request, outgoing)
+            answer = exchange.transmit(request, outgoing)
         except self._library.timed_out as error:
             note_deadline(error, self._settings.name)
             raise
@@ -109,15 +97,15 @@ class Client:
     async def _attempt_async(self, request: Any) -> Any:
         exchange = current.get()
         outgoing = exchange.begin_attempt(self._library.leeway)
-        return exchange.answered(await self._transmit_async(request, outgoing))
+        return exchange.answered(await exchange.transmit(request, outgoing))
 
     # What both ask.
 
-    def _begin(self, request: Any) -> Exchange:
+    def _begin(self, request: Any, transmit: Transmit) -> Exchange:
         """Begin an exchange, before any policy is asked, if there is time for it (W11)."""
         if (limit := deadline_here()) is not None and left_here() < LEAST:
             raise self._of_both(limit._exceeded(self._settings.name, started=False))
-        return Exchange(self._library, self._settings, request)
+        return Exchange(self._library, self._settings, request, transmit)
 
     def _policy(self) -> Policy | None:
         """The policy of this call: the client's, or what `options` says."""

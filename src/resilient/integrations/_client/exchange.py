@@ -8,7 +8,7 @@ are still open, and the calls of breakers and limits that must stay open with th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -25,6 +25,9 @@ from resilient.errors import DeadlineExceeded
 from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.settings import Settings
 from resilient.integrations.http import BadStatus, said
+
+Transmit = Callable[[Any, Outgoing], Any]
+"""Makes one attempt: the caller's request, with what it carries. In async code it is awaited."""
 
 
 class Held:
@@ -70,11 +73,14 @@ class Exchange:
 
     __slots__ = (
         "_dropped", "_idempotent", "_number", "_settings", "attempts", "began", "body_error",
-        "is_replayable", "library", "request",
+        "is_replayable", "library", "request", "transmit",
     )  # fmt: skip
 
-    def __init__(self, library: Library, settings: Settings, request: Any) -> None:
-        self.library, self._settings, self.request = library, settings, request
+    def __init__(
+        self, library: Library, settings: Settings, request: Any, transmit: Transmit
+    ) -> None:
+        self.library, self._settings = library, settings
+        self.request, self.transmit = request, transmit
         self._number, self.began = 0, clock.now()
         self._idempotent = said.get().idempotent
         self.is_replayable = library.is_replayable(request)

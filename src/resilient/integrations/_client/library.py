@@ -62,4 +62,5 @@ class Library(Protocol):
         """Close an answer that nobody has read."""
 
     async def close_async(self, answer: Any) -> None:
-        """`close` in async code."""
+        """`close` in async code, where there is something to wait for."""
+        self.close(answer)

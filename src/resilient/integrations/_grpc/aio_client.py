@@ -54,7 +54,7 @@ class AioInterceptor:
         return AioHeldCall(answer.call, answer.held, self._client)
 
     async def _send(self, rpc: Rpc) -> Any:
-        answer = await self._client.engine.send_async(rpc)
+        answer = await self._client.engine.send_async(rpc, _transmit)
         if isinstance(answer, Answer) and answer.error is not None:
             raise _as_the_caller_gets_it(answer.error, self._client.settings.name)
         return answer
@@ -81,7 +81,7 @@ class StreamStream(AioInterceptor, grpc.aio.StreamStreamClientInterceptor):
 
 def interceptors(**settings: Any) -> list[grpc.aio.ClientInterceptor]:
     """One of each kind, with one client behind them."""
-    client = GrpcClient(AioRefused, _transmit, **settings)
+    client = GrpcClient(AioRefused, **settings)
     return [UnaryUnary(client), UnaryStream(client), StreamUnary(client), StreamStream(client)]
 
 

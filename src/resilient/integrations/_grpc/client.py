@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from resilient._policies.common.policy import Policy
 from resilient._typing import Default
 from resilient.integrations._client.engine import Client
 from resilient.integrations._client.exchange import Held
-from resilient.integrations._client.library import Outgoing
 from resilient.integrations._client.settings import Methods, check_settings
 from resilient.integrations._grpc.family import GrpcFamily, is_own
-from resilient.integrations._grpc.rpc import ATTEMPT, Rpc
+from resilient.integrations._grpc.rpc import ATTEMPT
 from resilient.integrations.http import BadStatus, Wire
 
 WIRE: Final = Wire(timeout=None, attempt=ATTEMPT, should_retry=None)
@@ -25,7 +23,6 @@ class GrpcClient:
     def __init__(
         self,
         refused: type[Exception],
-        transmit: Callable[[Rpc, Outgoing], Any],
         *,
         policy: Policy | Literal[Default.DEFAULT] | None,
         failures: object,
@@ -43,7 +40,7 @@ class GrpcClient:
             wire=WIRE,
             name=name,
         )
-        self.engine = Client(family, self.settings, transmit, transmit)
+        self.engine = Client(family, self.settings)
 
     def end(self, held: Held, error: Any) -> None:
         """A call that was under way is over, by *error* if there is one; only once."""

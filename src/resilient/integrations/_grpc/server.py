@@ -21,7 +21,13 @@ from resilient.integrations._grpc.hints import NO_MORE, trailing_hint
 from resilient.integrations._grpc.rpc import ATTEMPT, Metadata
 from resilient.integrations._server.answers import Answer
 from resilient.integrations._server.counts import Counts
-from resilient.integrations._server.settings import Limiter, Timeout, Trust, check_settings
+from resilient.integrations._server.settings import (
+    Limiter,
+    Timeout,
+    Trust,
+    check_limiter,
+    check_settings,
+)
 from resilient.integrations.http import ServerStats, Wire
 
 FOR_EVER: Final = 1e9
@@ -58,7 +64,6 @@ class GrpcServer:
         self._settings = check_settings(
             "grpc",
             timeout=timeout,
-            limit=limit,
             trust=trust,
             max_deadline=max_deadline,
             margin=margin,
@@ -66,6 +71,7 @@ class GrpcServer:
             name=name,
             peer=_peer,
         )
+        check_limiter(limit)
         self.opener = None if limit is None else limit._opener(_asked)
         self.opener_async = None if limit is None else limit._opener_async(_asked_async)
         self.counts = Counts()

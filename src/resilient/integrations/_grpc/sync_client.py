@@ -33,7 +33,7 @@ class Interceptor(
     """
 
     def __init__(self, **settings: Any) -> None:
-        self._client = GrpcClient(Refused, _transmit, **settings)
+        self._client = GrpcClient(Refused, **settings)
 
     @property
     def policy(self) -> Policy | None:
@@ -53,7 +53,7 @@ class Interceptor(
     intercept_unary_stream = intercept_stream_unary = intercept_stream_stream = _stream
 
     def _call(self, rpc: Rpc) -> Any:
-        answer = self._client.engine.send(rpc)
+        answer = self._client.engine.send(rpc, _transmit)
         if not isinstance(answer, Answer):
             return Given(answer)
         if answer.held is not None:

@@ -69,10 +69,8 @@ class Place:
         """Count what is answered so."""
         if self._shed is not None:
             self._counts.add("shed")
-        elif answer.status == 504:  # noqa: PLR2004  # a limit that has passed
-            self._counts.add("deadline_exceeded" if self._started else "not_started")
         else:
-            self._counts.add("rejected")
+            self._counts.add_answer(answer.status, started=self._started)
 
     def forget(self) -> None:
         """Let go of the rejection: by its traceback it would keep itself alive."""

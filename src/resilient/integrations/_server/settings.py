@@ -33,7 +33,6 @@ class Settings(NamedTuple):
 
     timeout_of: Callable[[Any], float]
     trusts: Callable[[Any], bool]
-    limit: Limiter | None
     max_deadline: float
     margin: float
     wire: Wire | None
@@ -48,7 +47,6 @@ def check_settings(
     kind: str,
     *,
     timeout: Timeout | None,
-    limit: Limiter | None,
     trust: Trust | None,
     max_deadline: Seconds,
     margin: Seconds,
@@ -59,21 +57,25 @@ def check_settings(
     """The settings of a server of that *kind*, or the error that names the argument. *peer* is the
     address of a request's caller, if it has one.
     """
-    if limit is not None and not isinstance(limit, LIMITERS):
-        refuse_type(
-            "limit", limit, "a bulkhead, rate limit, adaptive limit or throttle, or None for none"
-        )
     if wire is not None and not isinstance(wire, Wire):
         refuse_type("wire", wire, "a Wire(...), or None for no headers")
     return Settings(
         _timeout_of(timeout),
         _trusts(trust, peer),
-        limit,
         check_seconds("max_deadline", max_deadline, above=0),
         check_seconds("margin", margin),
         wire,
         check_name("name", name, instead="name=...") or kind,
     )
+
+
+def check_limiter(limit: Limiter | None) -> Limiter | None:
+    """The *limit* of a server, or the error that it is none."""
+    if limit is not None and not isinstance(limit, LIMITERS):
+        refuse_type(
+            "limit", limit, "a bulkhead, rate limit, adaptive limit or throttle, or None for none"
+        )
+    return limit
 
 
 def _timeout_of(timeout: Timeout | None) -> Callable[[Any], float]:

@@ -1,0 +1,1 @@
+"""requests, in the words that all clients have in common."""

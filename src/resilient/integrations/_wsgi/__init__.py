@@ -1,0 +1,1 @@
+"""What a WSGI middleware does with one request."""
