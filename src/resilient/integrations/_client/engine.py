@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from resilient._core.http import LEAST
@@ -14,40 +13,29 @@ from resilient.errors import DeadlineExceeded, Rejected
 from resilient.integrations._client.exchange import (
     LEEWAY,
     Exchange,
+    Transmit,
     close_each,
     current,
     note_deadline,
 )
 from resilient.integrations._client.families import of_both
-from resilient.integrations._client.library import Library, Outgoing
-from resilient.integrations._client.met import Met, answers
+from resilient.integrations._client.library import Library
+from resilient.integrations._client.met import Met, note
 from resilient.integrations._client.settings import Settings
 from resilient.integrations._client.stack import Async, Sync, members, stack_async, stack_sync
 from resilient.integrations.http import KEEP, BadStatus, said
 
 T = TypeVar("T")
-Transmit = Callable[[Any, Outgoing], Any]
-TransmitAsync = Callable[[Any, Outgoing], Awaitable[Any]]
 MOST: Final = 64
 """Policies whose stacks are kept: `options` may name more of them than there should be."""
 
 
 class Client:
-    """What stands behind one transport, middleware, adapter or interceptor.
+    """What stands behind one transport, middleware, adapter or interceptor."""
 
-    *transmit* and *transmit_async* make one attempt: the caller's request, with what it carries.
-    """
-
-    def __init__(
-        self,
-        library: Library,
-        settings: Settings,
-        transmit: Transmit,
-        transmit_async: TransmitAsync,
-    ) -> None:
+    def __init__(self, library: Library, settings: Settings) -> None:
         list(members(settings.policy))  # refuses what can't stand around a request
         self._library, self._settings = library, settings
-        self._transmit, self._transmit_async = transmit, transmit_async
         self._sync: dict[Policy | None, Sync] = {}
         self._async: dict[Policy | None, Async] = {}
 
@@ -56,11 +44,11 @@ class Client:
         """What is around each request."""
         return self._settings.policy
 
-    # Twins.
+    # Twins. *transmit* makes one attempt: of the caller's request, with what it carries.
 
-    def send(self, request: Any) -> Any:
+    def send(self, request: Any, transmit: Transmit) -> Any:
         """The answer to *request*, unread."""
-        exchange = self._begin(request)
+        exchange = self._begin(request, transmit)
         token, answer = current.set(exchange), None
         try:
             try:
@@ -78,9 +66,9 @@ class Client:
             for other in exchange.others(answer):
                 exchange.close(other)
 
-    async def send_async(self, request: Any) -> Any:
-        """The answer to *request*, unread."""
-        exchange = self._begin(request)
+    async def send_async(self, request: Any, transmit: Transmit) -> Any:
+        """The answer to *request*, unread; *transmit* is a coroutine function."""
+        exchange = self._begin(request, transmit)
         token, answer = current.set(exchange), None
         try:
             try:
@@ -102,7 +90,7 @@ class Client:
         exchange = current.get()
         outgoing = exchange.begin_attempt(0.0)
         try:
-            answer = self._transmit(request, outgoing)
+            answer = exchange.transmit(request, outgoing)
         except self._library.timed_out as error:
             note_deadline(error, self._settings.name)
             raise
@@ -111,15 +99,15 @@ class Client:
     async def _attempt_async(self, request: Any) -> Any:
         exchange = current.get()
         outgoing = exchange.begin_attempt(LEEWAY)
-        return exchange.answered(await self._transmit_async(request, outgoing))
+        return exchange.answered(await exchange.transmit(request, outgoing))
 
     # What both ask.
 
-    def _begin(self, request: Any) -> Exchange:
+    def _begin(self, request: Any, transmit: Transmit) -> Exchange:
         """Begin an exchange, before any policy is asked, if there is time for it (W11)."""
         if (limit := deadline_here()) is not None and left_here() < LEAST:
             raise self._of_both(limit._exceeded(self._settings.name, started=False))
-        return Exchange(self._library, self._settings, request)
+        return Exchange(self._library, self._settings, request, transmit)
 
     def _policy(self) -> Policy | None:
         """The policy of this call: the client's, or what `options` says."""
@@ -153,7 +141,7 @@ class Client:
             raise self._over_while_waiting(exchange) from error
         if exchange.attempt_of(error.response) is None:
             raise error
-        answers[error.response] = Met(error.status, error.retry_after)
+        note(self._library.in_error(error.response), Met(error.status, error.retry_after))
         return error.response
 
     def _over_while_waiting(self, exchange: Exchange) -> Exception:

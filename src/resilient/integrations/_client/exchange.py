@@ -8,7 +8,7 @@ are still open, and the calls of breakers and limits that must stay open with th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +26,7 @@ from resilient.integrations._client.library import Library, Outgoing
 from resilient.integrations._client.settings import Settings
 from resilient.integrations.http import BadStatus, said
 
+Transmit = Callable[[Any, Outgoing], Any]
 LEEWAY = 0.1
 """Seconds that async code lets the library wait beyond the deadline, so that the deadline, which
 cancels it, comes first: the caller gets `DeadlineExceeded`."""
@@ -67,11 +68,14 @@ class Exchange:
 
     __slots__ = (
         "_dropped", "_idempotent", "_number", "_settings", "attempts", "began", "body_error",
-        "is_replayable", "library", "request",
+        "is_replayable", "library", "request", "transmit",
     )  # fmt: skip
 
-    def __init__(self, library: Library, settings: Settings, request: Any) -> None:
-        self.library, self._settings, self.request = library, settings, request
+    def __init__(
+        self, library: Library, settings: Settings, request: Any, transmit: Transmit
+    ) -> None:
+        self.library, self._settings = library, settings
+        self.request, self.transmit = request, transmit
         self._number, self.began = 0, clock.now()
         self._idempotent = said.get().idempotent
         self.is_replayable = library.is_replayable(request)

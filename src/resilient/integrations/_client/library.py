@@ -42,6 +42,10 @@ class Library(Protocol):
         """Each value of a header of *answer*."""
         ...
 
+    def in_error(self, answer: Any) -> object:
+        """What the library's own error for *answer*, of ``raise_for_status``, has of it."""
+        ...
+
     def hold(self, answer: Any, held: Any) -> None:
         """End *held* when the body of *answer* does; see `Held`."""
 

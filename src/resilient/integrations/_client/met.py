@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import NamedTuple
+from weakref import finalize
 
 
 class Met(NamedTuple):
@@ -13,13 +13,20 @@ class Met(NamedTuple):
     retry_after: float | None
 
 
-answers: WeakKeyDictionary[Any, Met] = WeakKeyDictionary()
-"""Each for as long as the caller keeps it: ``raise_for_status`` puts it into an error."""
+_met: dict[int, Met] = {}
+"""By the identity of what the library's own error has of the answer, for as long as that lives."""
+
+
+def note(known_by: object, met: Met) -> None:
+    """Remember what an answer was: *known_by* is what `Library.in_error` says."""
+    if id(known_by) not in _met:  # one answer may come again and again
+        finalize(known_by, _met.pop, id(known_by), None).atexit = False
+    _met[id(known_by)] = met
 
 
 def met_by(error: BaseException) -> Met | None:
     """What a client of ours met, if that is what *error*, the library's own, is about."""
-    try:
-        return answers.get(getattr(error, "response", None))
-    except TypeError:  # it is something else
-        return None
+    for attribute in ("response", "headers"):  # the latter is all that aiohttp's has
+        if (met := _met.get(id(getattr(error, attribute, None)))) is not None:
+            return met
+    return None

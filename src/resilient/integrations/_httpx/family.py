@@ -69,6 +69,9 @@ class HttpxFamily:
     def values(self, answer: Any, name: str) -> list[str]:
         return answer.headers.get_list(name)  # type: ignore[no-any-return]  # of str
 
+    def in_error(self, answer: Any) -> object:
+        return answer
+
     def hold(self, answer: Any, held: Held) -> None:
         if answer.is_closed:  # it came whole, from a transport that makes it
             held.end()

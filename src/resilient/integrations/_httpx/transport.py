@@ -83,7 +83,7 @@ class FamilyTransport:
             wire=wire,
             name=name,
         )
-        self._client = Client(family, settings, self._transmit, self._transmit_async)
+        self._client = Client(family, settings)
         self._given = transport
         self._made: dict[str, Any] = {}
         self._closed = False
@@ -96,12 +96,12 @@ class FamilyTransport:
     def handle_request(self, request: Any) -> Any:
         self._check_open()
         self._inner("handle_request", "HTTPTransport")  # or the error that there is none
-        return self._client.send(request)
+        return self._client.send(request, self._transmit)
 
     async def handle_async_request(self, request: Any) -> Any:
         self._check_open()
         self._inner("handle_async_request", "AsyncHTTPTransport")  # the same
-        return await self._client.send_async(request)
+        return await self._client.send_async(request, self._transmit_async)
 
     # One attempt.
 
