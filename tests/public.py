@@ -14,8 +14,9 @@ from typing import Any
 from resilient.events import Event
 
 MODULES = (
-    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.asgi",
-    "resilient.integrations.http", "resilient.integrations.httpx", "resilient.integrations.httpx2",
+    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.aiohttp",
+    "resilient.integrations.asgi", "resilient.integrations.http", "resilient.integrations.httpx",
+    "resilient.integrations.httpx2",
     "resilient.integrations.invalidation", "resilient.integrations.litestar",
     "resilient.testing", "resilient.testing.scripts",
 )  # fmt: skip
@@ -23,6 +24,9 @@ EFFECTIVE = {
     ("ResilientTransport", "policy"): "retry, breaker and bulkhead of its own",
     ("ResilientTransport", "failures"): "FAILURES",
     ("ResilientTransport", "idempotent"): "IDEMPOTENT",
+    ("ResilientMiddleware", "policy"): "retry, breaker and bulkhead of its own",
+    ("ResilientMiddleware", "failures"): "FAILURES",
+    ("ResilientMiddleware", "idempotent"): "IDEMPOTENT",
     ("retry", "attempts"): "3, or None where stop is given",
     ("retry", "budget"): "RetryBudget(ratio=0.2, per_second=1, ttl=10) of its own",
     ("hedge", "budget"): "RetryBudget(ratio=0.05, per_second=0.2) of its own",
@@ -58,7 +62,7 @@ MEMBERS = {
     "Retry": f"{POLICY} __iter__ __aiter__",
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",
-    "ResilientMiddleware": "__call__ stats",
+    "ResilientMiddleware": "__call__ policy stats",  # that of aiohttp, and that of ASGI
     "ResilientTransport": "policy",
     "Subscription": "__enter__ close",
     "Throttle": KEYED,
@@ -68,7 +72,9 @@ MEMBERS = {
     "VirtualTime": "advance now run trio_clock",
     "detached": "__enter__",
 }
-"""What the contract promises of each class; their other methods are for the package itself."""
+"""What the contract promises of each class; their other methods are for the package itself. Of two
+classes with one name, each has what it has.
+"""
 
 
 def listing() -> Iterator[str]:
@@ -127,6 +133,8 @@ def _members(kind: type) -> Iterator[str]:
             yield f"{member.name} = {member.value!r}"
         return
     for name in sorted(MEMBERS.get(kind.__name__, "").split()):
+        if not hasattr(kind, name):
+            continue
         value = inspect.getattr_static(kind, name)
         value = value.__func__ if isinstance(value, classmethod) else value
         if isinstance(value, property):

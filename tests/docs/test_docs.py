@@ -34,7 +34,7 @@ from resilient import lint, policy_of
 from resilient._policies.common import policy
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
-from resilient.integrations import asgi, httpx2
+from resilient.integrations import aiohttp, asgi, httpx2
 from resilient.telemetry import prometheus
 from resilient.testing import fresh, virtual_time
 
@@ -213,6 +213,9 @@ EFFECTIVE = {
     ("ResilientTransport", "failures"): "`FAILURES`",
     ("ResilientTransport", "idempotent"): "`IDEMPOTENT`",
     ("ResilientTransport", "wire"): "`Wire()`",
+    ("ResilientMiddleware", "policy"): "a retry around a breaker around a bulkhead",
+    ("ResilientMiddleware", "failures"): "`FAILURES`",
+    ("ResilientMiddleware", "idempotent"): "`IDEMPOTENT`",
     ("ResilientMiddleware", "wire"): "`Wire()`",
 }
 """What stands behind the sentinels; a test holds it against the policies."""
@@ -230,8 +233,9 @@ TABLES = [
 def test_a_table_of_defaults_says_what_the_signature_says(
     page: str, function: str, rows: str
 ) -> None:
-    homes = (home for home in (httpx2, asgi) if function in home.__all__)
-    found: Any = next(homes, resilient)
+    homes = [home for home in (httpx2, asgi, aiohttp) if function in home.__all__]
+    homes.sort(key=lambda home: not home.__name__.endswith(f".{Path(page).stem}"))
+    found: Any = next(iter(homes), resilient)
     for part in function.split("."):
         found = getattr(found, part)
     wanted = {

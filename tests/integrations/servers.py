@@ -69,6 +69,8 @@ class Server:
         path = head[0].split()[1]
         if length := int(headers.get("content-length", 0)):
             await reader.readexactly(length)
+        elif "transfer-encoding" in headers:
+            await reader.readuntil(b"0\r\n\r\n")
         self.asked[path] += 1
         self.heads.append(headers)
         return await ANSWERS[path](self, writer)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Generic, Never, TypeVar, assert_type
 
+import aiohttp
 import httpx
 import httpx2
 import tenacity
@@ -82,6 +83,9 @@ from resilient.events import (
     Subscription,
     subscribe,
 )
+from resilient.integrations.aiohttp import TRANSIENT as OF_AIOHTTP
+from resilient.integrations.aiohttp import ResilientMiddleware as AiohttpMiddleware
+from resilient.integrations.aiohttp import origin as origin_of_aiohttp
 from resilient.integrations.http import options
 from resilient.integrations.httpx import ResilientTransport as HttpxTransport
 from resilient.integrations.httpx2 import TRANSIENT, ResilientTransport, Wire, origin
@@ -681,3 +685,14 @@ async def ask_a_shop() -> None:
 def ask_a_shop_now() -> None:
     with httpx.Client(transport=HttpxTransport(policy=None, failures={503})) as client:
         assert_type(client.get("http://shop.test"), httpx.Response)
+
+
+async def ask_a_shop_by_aiohttp() -> None:
+    guarded = protect(on=OF_AIOHTTP, timeout=1, key=origin_of_aiohttp)
+    middleware = AiohttpMiddleware(policy=guarded, failures=lambda status: status >= 500)
+    assert_type(middleware.policy, Policy | None)
+    async with (
+        aiohttp.ClientSession(middlewares=(middleware,)) as session,
+        session.get("http://shop.test") as answer,
+    ):
+        assert_type(answer, aiohttp.ClientResponse)
