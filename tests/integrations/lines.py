@@ -36,7 +36,7 @@ class Line(asyncio.Transport):
         lines = head.decode().split("\r\n")[1:]
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         if headers.get("expect") and not body and headers.get("content-length") != "0":
-            self._protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
+            asyncio.get_running_loop().call_soon(self._let_go_on, self._sent)
         elif (
             body.endswith(b"0\r\n\r\n")
             if "transfer-encoding" in headers
@@ -46,6 +46,11 @@ class Line(asyncio.Transport):
             number = int(headers["x-number"])
             self._service.bodies[number] = body
             self._answering = asyncio.ensure_future(self._answer(number))
+
+    def _let_go_on(self, head: bytes) -> None:
+        if self._sent == head:  # it waits for this word, as it should
+            self._service.continued += 1
+            self._protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -129,6 +134,8 @@ class Service:
         self.asked: list[aiohttp.ClientRequest] = []
         self.answers: list[tuple[Any, ...]] = []
         self.bodies: dict[int, bytes] = {}
+        self.continued = 0
+        """How often a request has waited for the word to go on with its body."""
         self.lines: set[Line] = set()
         """Those that are open now, in use or in the pool."""
 

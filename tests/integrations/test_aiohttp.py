@@ -417,6 +417,7 @@ def test_a_body_that_is_gone_is_not_sent_again(world: World, body: str) -> None:
             assert answer.status == (200 if whole else 503)
             sent = list(one.service.bodies.values())
             assert sent == sent[:1] * (2 if whole else 1)
+            assert one.service.continued == (2 if body == "expects" else 0)
             if body not in {"none", "compressed"}:
                 assert b"half" in sent[0]
                 assert b"and" in sent[0]
@@ -950,7 +951,11 @@ def test_where_a_retry_decides_the_library_repeats_nothing(
 @pytest.mark.rule("W4")
 def test_a_middleware_outside_of_ours_may_repeat(world: World) -> None:
     async def scenario() -> None:
+        calls = 0
+
         async def twice(request: aiohttp.ClientRequest, handler: Any) -> Any:
+            nonlocal calls
+            calls += 1
             try:
                 return await handler(request)
             except aiohttp.ServerDisconnectedError:
@@ -962,6 +967,21 @@ def test_a_middleware_outside_of_ours_may_repeat(world: World) -> None:
             async with shop(gone, gone, gone, 200, policy=again, around=(around,)) as one:
                 assert (await one.fetch()).status == 200
                 assert len(one.service.asked) == 4
+        assert calls == 1
+
+    play(world, scenario)
+
+
+@pytest.mark.rule("W4")
+def test_a_call_after_one_that_the_library_does_not_repeat_is_sent(world: World) -> None:
+    async def scenario() -> None:
+        policy = retry(on=TRANSIENT, wait=0, budget=None)
+        async with shop(aiohttp.ServerDisconnectedError("gone"), policy=policy) as one:
+            one.session._retry_connection = False  # as aiohttp's client for tests has it
+            with pytest.raises(aiohttp.ServerDisconnectedError):
+                await one.fetch()
+            one.service.script = [200]
+            assert (await one.fetch()).status == 200
 
     play(world, scenario)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
-from weakref import ref
 
 from aiohttp import ClientConnectionError, ClientResponse
 
@@ -62,14 +61,10 @@ def hold(answer: ClientResponse, held: Held) -> None:
         held.end()
         return
     content._timer = _Reading(content._timer, held)  # type: ignore[assignment]  # as one of its own
-    watched = ref(answer)  # or it would keep itself alive
 
     def end() -> None:
-        error, answer = content.exception(), watched()
-        if error is not None and type(error) is not ClientConnectionError:
-            held.end(error)
-        elif answer is not None and answer.closed:  # else it is lost
-            held.end()
+        error = content.exception()
+        held.end(None if type(error) is ClientConnectionError else error)  # that is: closed
 
     connection.add_callback(end)
 

@@ -40,7 +40,7 @@ def forget(request: ClientRequest) -> None:
     if (last := _raised.get()) is None:
         return
     _raised.set(None)
-    if last.timer is request._timer and last.request() is not request and not _is_inside(request):
+    if last.timer is request._timer and last.request() is not request:
         try:
             raise last.error
         finally:
