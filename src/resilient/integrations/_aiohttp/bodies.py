@@ -6,11 +6,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from aiohttp import ClientConnectionError, ClientResponse
+from aiohttp import EMPTY_PAYLOAD, ClientConnectionError, ClientResponse
 
 from resilient.integrations._client.exchange import Exchange, Held
-
-SWITCHING_PROTOCOLS = 101
 
 
 class WatchedBody:
@@ -57,7 +55,7 @@ def hold(answer: ClientResponse, held: Held) -> None:
     It has ended when its connection is given back: all has come, or the caller has closed it.
     """
     connection, content = answer.connection, answer.content
-    if connection is None or answer.status == SWITCHING_PROTOCOLS:  # a WebSocket is no body
+    if connection is None or content is EMPTY_PAYLOAD:  # as where a WebSocket begins
         held.end()
         return
     content._timer = _Reading(content._timer, held)  # type: ignore[assignment]  # as one of its own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from asyncio import CancelledError
 from traceback import walk_tb
 from typing import Any, Final
@@ -102,7 +101,8 @@ async def transmit(
 
 def _made(request: ClientRequest, outgoing: Outgoing, exchange: Exchange) -> ClientRequest:
     """*request* as one attempt sends it (W12). The caller's stays as it is."""
-    made = copy.copy(request)
+    made = object.__new__(type(request))  # `copy.copy` takes thrice as long
+    made.__dict__.update(request.__dict__)
     made.headers = request.headers.copy()
     made.headers.update(outgoing.headers)
     made.update_expect_continue()  # its wait is its own
