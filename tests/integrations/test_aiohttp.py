@@ -723,7 +723,8 @@ def test_each_attempt_carries_its_number_and_what_is_left(world: World) -> None:
         mine = {"x-request-timeout": "99", "x-request-attempt": "9", "x-mine": "1"}
         async with shop((503, {"retry-after": "1"}), 200, around=(outer,)) as one:
             async with deadline(3):
-                await one.fetch(headers=mine)
+                answer = await one.fetch(headers=mine)
+            assert answer.request_info.headers["x-request-attempt"] == "2"  # as it was sent
             asked = one.service.asked
             told = [float(request.headers["x-request-timeout"]) for request in asked]
             assert one.service.attempts() == ["1", "2"]
