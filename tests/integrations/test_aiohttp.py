@@ -425,6 +425,27 @@ def test_a_body_that_is_gone_is_not_sent_again(world: World, body: str) -> None:
     play(world, scenario)
 
 
+@pytest.mark.rule("W6")
+def test_a_body_of_the_callers_own_kind_is_what_it_was(world: World) -> None:
+    class Drained(aiohttp.Payload):
+        def decode(self, *_: Any) -> str:
+            raise NotImplementedError
+
+        async def write(self, writer: Any) -> None:
+            await writer.write(b"half ")
+            await writer.drain()
+            await writer.write(b"and half")
+
+    async def scenario() -> None:
+        async with shop(200) as one:
+            await one.fetch("PUT", data=Drained(7, content_type="text/plain"))
+            assert b"and half" in one.service.bodies[0]
+            body: Any = one.service.asked[0].body
+            assert (body.content_type, body.consumed) == ("text/plain", False)
+
+    play(world, scenario)
+
+
 class OfMine(Exception):
     """It can be watched, unlike those of Python."""
 
