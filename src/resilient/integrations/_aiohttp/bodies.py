@@ -59,12 +59,12 @@ def hold(answer: ClientResponse, held: Held) -> None:
         held.end()
         return
     content._timer = _Reading(content._timer, held)  # type: ignore[assignment]  # as one of its own
+    connection.add_callback(lambda: _end(held, content.exception()))
 
-    def end() -> None:
-        error = content.exception()
-        held.end(None if type(error) is ClientConnectionError else error)  # that is: closed
 
-    connection.add_callback(end)
+def _end(held: Held, error: BaseException | None) -> None:
+    """End *held* by what its body ended by; that it was closed is no error."""
+    held.end(None if type(error) is ClientConnectionError else error)
 
 
 class _Reading:
@@ -91,7 +91,7 @@ class _Reading:
     ) -> None:
         self._ask(self._timer.__exit__, kind, error, trace)
         if error is not None:
-            self._held.end(error)
+            _end(self._held, error)
 
     def _ask(self, step: Callable[..., object], *args: object) -> None:
         try:
