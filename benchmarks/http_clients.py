@@ -1,12 +1,14 @@
 """One request of an HTTP client, over a transport that answers at once.
 
-So the rows show what a library adds to a request, and no network. The floor of each case is the
-client as it comes. requests has no such transport, and asks a server on loopback.
+So the rows show what a library adds to a request, and no network. requests and aiohttp have no such
+transport, and ask a server on loopback. The floor of each case is the client as it comes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks import loopback
@@ -107,6 +109,62 @@ def urllib3_retry() -> Call:
     return session(HTTPAdapter(max_retries=Retry(2, backoff_factor=0.1, status_forcelist={503})))
 
 
+class Server(asyncio.Protocol):
+    """Answers every part that comes, which is a request on loopback."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, _data: bytes) -> None:
+        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n19.9")
+
+
+_sessions: set[asyncio.Task[None]] = set()
+"""One for each entry, until its loop ends it."""
+
+
+async def over_loopback(make: Callable[[], Any]) -> Call:
+    """One GET of the client that *make* makes, with a server of its own."""
+    ready: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+
+    async def live() -> None:
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(Server, "127.0.0.1", 0) as server, make() as client:
+            url = "http://{}:{}/price".format(*server.sockets[0].getsockname())
+
+            async def ask() -> None:
+                async with client.get(url) as answer:
+                    await answer.read()
+
+            ready.set_result(ask)
+            await loop.create_future()
+
+    _sessions.add(task := asyncio.create_task(live()))
+    await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+    return ready.result() if ready.done() else await task  # type: ignore[func-returns-value]
+
+
+def aiohttp_alone() -> Awaitable[Call]:
+    import aiohttp
+
+    return over_loopback(aiohttp.ClientSession)
+
+
+def aiohttp_ours(**settings: Any) -> Awaitable[Call]:
+    import aiohttp
+
+    from resilient.integrations.aiohttp import ResilientMiddleware
+
+    middleware = ResilientMiddleware(**settings)
+    return over_loopback(lambda: aiohttp.ClientSession(middlewares=(middleware,)))
+
+
+def aiohttp_retry() -> Awaitable[Call]:
+    from aiohttp_retry import ExponentialRetry, RetryClient
+
+    return over_loopback(lambda: RetryClient(retry_options=ExponentialRetry(attempts=3)))
+
+
 CASES = [
     *(case(library, world) for library in ("httpx2", "httpx") for world in ("async", "sync")),
     Case(
@@ -119,5 +177,17 @@ CASES = [
             Entry(BARE, lambda: ours_of_requests(policy=None), "no policy", by_hand=True),
             Entry("urllib3's Retry", urllib3_retry, "retries alone"),
         ),
+    ),
+    Case(
+        "http_clients",
+        "aiohttp request",
+        "async",
+        (
+            Entry(FLOOR, aiohttp_alone, by_hand=True),
+            Entry(OURS, aiohttp_ours),
+            Entry(BARE, lambda: aiohttp_ours(policy=None), "no policy", by_hand=True),
+            Entry("aiohttp-retry", aiohttp_retry, "retries alone"),
+        ),
+        loops=("asyncio",),
     ),
 ]

@@ -14,8 +14,9 @@ from typing import Any
 from resilient.events import Event
 
 MODULES = (
-    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.asgi",
-    "resilient.integrations.grpc", "resilient.integrations.http", "resilient.integrations.httpx",
+    "resilient", "resilient.errors", "resilient.events", "resilient.integrations.aiohttp",
+    "resilient.integrations.asgi", "resilient.integrations.grpc", "resilient.integrations.http",
+    "resilient.integrations.httpx",
     "resilient.integrations.httpx2",
     "resilient.integrations.invalidation", "resilient.integrations.litestar",
     "resilient.integrations.requests", "resilient.integrations.wsgi",
@@ -32,7 +33,7 @@ EFFECTIVE = {
     },
     **{
         (client, argument): said
-        for client in ("ResilientAdapter", "ResilientTransport")
+        for client in ("ResilientAdapter", "ResilientMiddleware", "ResilientTransport")
         for argument, said in (
             ("policy", "retry, breaker and bulkhead of its own"),
             ("failures", "FAILURES"),
@@ -75,7 +76,7 @@ MEMBERS = {
     "RetryBudget": "deposit left withdraw",
     "SingleFlight": f"{POLICY} do forget",
     "ResilientAdapter": "policy",
-    "ResilientMiddleware": "__call__ stats",
+    "ResilientMiddleware": "__call__ policy stats",  # those of aiohttp, of ASGI and of WSGI
     "ResilientTransport": "policy",
     "Subscription": "__enter__ close",
     "Throttle": KEYED,
@@ -85,7 +86,9 @@ MEMBERS = {
     "VirtualTime": "advance now run trio_clock",
     "detached": "__enter__",
 }
-"""What the contract promises of each class; their other methods are for the package itself."""
+"""What the contract promises of each class; their other methods are for the package itself. Of two
+classes with one name, each has what it has.
+"""
 
 
 def listing() -> Iterator[str]:
@@ -147,6 +150,8 @@ def _members(kind: type) -> Iterator[str]:
             yield f"{member.name} = {member.value!r}"
         return
     for name in sorted(MEMBERS.get(kind.__name__, "").split()):
+        if not hasattr(kind, name):
+            continue
         value = inspect.getattr_static(kind, name)
         value = value.__func__ if isinstance(value, classmethod) else value
         if isinstance(value, property):

@@ -15,8 +15,8 @@ from tests.public import MEMBERS, MODULES, listing
 
 LISTED = Path(__file__).with_name("public.txt")
 EXTRAS = (
-    "httpx", "prometheus_client", "opentelemetry", "trio", "rich", "pytest", "_pytest", "uvloop",
-    "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog",
+    "aiohttp", "httpx", "prometheus_client", "opentelemetry", "trio", "rich", "pytest", "_pytest",
+    "uvloop", "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog",
 )  # fmt: skip
 HEAVY = ("tenacity", "anyio", "ssl", "multiprocessing", "unittest")
 LATE = (

@@ -34,7 +34,7 @@ from resilient import lint, policy_of
 from resilient._policies.common import policy
 from resilient._runtime.registry import Registry
 from resilient.drill.arguments import make_parser
-from resilient.integrations import asgi, grpc, httpx2, wsgi
+from resilient.integrations import aiohttp, asgi, grpc, httpx2, wsgi
 from resilient.integrations import requests as requests_
 from resilient.telemetry import prometheus
 from resilient.testing import fresh, virtual_time
@@ -213,7 +213,7 @@ EFFECTIVE = {
     ("protect", "limit"): "`adaptive_limit(initial=5, queue=1000)`",
     **{
         (client, argument): said
-        for client in ("ResilientAdapter", "ResilientTransport")
+        for client in ("ResilientAdapter", "ResilientMiddleware", "ResilientTransport")
         for argument, said in (
             ("policy", "a retry around a breaker around a bulkhead"),
             ("failures", "`FAILURES`"),
@@ -223,7 +223,6 @@ EFFECTIVE = {
     },
     ("client_interceptors", "policy"): "a retry around a breaker around a bulkhead",
     ("client_interceptors", "failures"): "`FAILURES`",
-    ("ResilientMiddleware", "wire"): "`Wire()`",
 }
 """What stands behind the sentinels; a test holds it against the policies."""
 
@@ -240,9 +239,10 @@ TABLES = [
 def test_a_table_of_defaults_says_what_the_signature_says(
     page: str, function: str, rows: str
 ) -> None:
-    server = wsgi if page.endswith("wsgi.md") else asgi  # of both, it is called alike
-    homes = (home for home in (httpx2, requests_, server, grpc) if function in home.__all__)
-    found: Any = next(homes, resilient)
+    modules = (aiohttp, asgi, grpc, httpx2, requests_, wsgi)
+    homes = [home for home in modules if function in home.__all__]
+    homes.sort(key=lambda home: not home.__name__.endswith(f".{Path(page).stem}"))
+    found: Any = next(iter(homes), resilient)
     for part in function.split("."):
         found = getattr(found, part)
     wanted = {

@@ -30,7 +30,7 @@ from resilient import (
     remaining,
     retry,
 )
-from resilient.integrations._client.met import Met, answers
+from resilient.integrations._client.met import Met, note
 from resilient.integrations._grpc.hints import hint_of
 from resilient.integrations._grpc.server import GrpcServer
 from resilient.integrations.grpc import aio_server_interceptors, server_interceptors
@@ -287,7 +287,7 @@ class TheirError(Exception):
 def met(status: int, retry_after: float | None) -> Exception:
     """What a client of ours has met."""
     error = TheirError("inside")
-    answers[error] = Met(status, retry_after)
+    note(error, Met(status, retry_after))
     return error
 
 

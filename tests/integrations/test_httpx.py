@@ -31,7 +31,6 @@ from resilient import (
     adaptive_limit,
     breaker,
     bulkhead,
-    cache,
     deadline,
     fallback,
     hedge,
@@ -39,12 +38,12 @@ from resilient import (
     protect,
     rate_limit,
     retry,
-    singleflight,
     throttle,
     timeout,
 )
 from resilient.integrations._client.exchange import Held
 from resilient.integrations.http import BadStatus, Wire, options
+from tests.integrations.tables import BAD_SETTINGS, IDEMPOTENT, NOW, ORIGINS, runs
 from tests.worlds import World, drive, world_named
 
 Handler = Callable[[Any], Any]
@@ -159,10 +158,6 @@ def make(world: World, lib: ModuleType, ours: ModuleType) -> Make:
     return make
 
 
-NOW = {"retry-after-ms": "0"}
-"""Asks to come again at once."""
-
-
 # W1, W2: the policy, and what it is asked with.
 
 
@@ -181,28 +176,7 @@ def test_what_stands_around_a_request_by_itself(lib: ModuleType, ours: ModuleTyp
 @pytest.mark.rule("W1", "F7")
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
-    [
-        ({"policy": cache(ttl=1)}, TypeError, "policy must not have.*its answer is used once"),
-        (
-            {"policy": pipeline(retry(on=OSError), singleflight())},
-            TypeError,
-            "policy must not have",
-        ),
-        ({"policy": retry}, TypeError, "policy must be a policy or pipeline, or None"),
-        ({"policy": breaker(key="request")}, TypeError, "such as origin, not 'request'"),
-        ({"policy": retry(on=OSError, key="url")}, TypeError, "such as origin, not 'url'"),
-        ({"failures": 503}, TypeError, "failures must be a collection of statuses"),
-        ({"failures": "503"}, TypeError, "failures must be a collection of statuses"),
-        ({"failures": {"503"}}, TypeError, "failures must be a collection of whole numbers"),
-        ({"failures": {99}}, ValueError, "failures must be statuses from 100 to 599"),
-        ({"idempotent": "GET"}, TypeError, "idempotent must be a collection of methods"),
-        ({"idempotent": [1]}, TypeError, "idempotent must be a collection of methods"),
-        ({"max_retry_after": -1}, ValueError, "max_retry_after must be"),
-        ({"wire": "ms"}, TypeError, r"wire must be a Wire\(...\), or None"),
-        ({"wire": Wire}, TypeError, r"write Wire\(...\)"),
-        ({"name": 5}, TypeError, "name must be a string"),
-        ({"transport": "http"}, TypeError, "transport must be a transport of"),
-    ],
+    [*BAD_SETTINGS, ({"transport": "http"}, TypeError, "transport must be a transport of")],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_bad_settings(ours: ModuleType, settings: Any, error: type[Exception], says: str) -> None:
@@ -262,16 +236,7 @@ def test_each_origin_has_a_state_of_its_own(world: World, make: Make, ours: Modu
 
 
 @pytest.mark.rule("W2")
-@pytest.mark.parametrize(
-    ("url", "where"),
-    [
-        ("http://Shop.test/a?b", "http://shop.test:80"),
-        ("https://shop.test", "https://shop.test:443"),
-        ("https://shop.test:8443/", "https://shop.test:8443"),
-        ("http://[::1]/", "http://[::1]:80"),
-        ("HTTP://127.0.0.1:8000", "http://127.0.0.1:8000"),
-    ],
-)
+@pytest.mark.parametrize(("url", "where"), ORIGINS)
 def test_the_origin_of_a_request(lib: ModuleType, ours: ModuleType, url: str, where: str) -> None:
     assert ours.origin(lib.Request("GET", url)) == where
 
@@ -444,21 +409,7 @@ def test_an_error_of_the_way(  # noqa: PLR0917
 
 
 @pytest.mark.rule("W5")
-@pytest.mark.parametrize(
-    ("method", "kwargs", "settings", "said", "repeated"),
-    [
-        ("GET", {}, {}, None, True),
-        ("POST", {}, {}, None, False),
-        ("PATCH", {}, {}, None, False),
-        ("PUT", {"content": b"x"}, {}, None, True),
-        ("POST", {"headers": {"Idempotency-Key": "7"}}, {}, None, True),
-        ("POST", {}, {"idempotent": ["post"]}, None, True),
-        ("GET", {}, {"idempotent": ["post"]}, None, False),
-        ("POST", {}, {"idempotent": lambda request: request.url.path == "/"}, None, True),
-        ("POST", {}, {}, True, True),  # W15
-        ("GET", {}, {}, False, False),
-    ],
-)
+@pytest.mark.parametrize(("method", "kwargs", "settings", "said", "repeated"), IDEMPOTENT)
 def test_what_is_idempotent(  # noqa: PLR0917
     world: World, make: Make, method: str, kwargs: Any, settings: Any, said: Any, repeated: bool
 ) -> None:
@@ -1125,16 +1076,6 @@ def test_a_block_may_say_the_policy(world: World, make: Make) -> None:
         assert transport.policy.policies[0].stats().calls == 1
 
     world.run(scenario)
-
-
-def runs(attempts: list[str | None]) -> list[list[str | None]]:
-    """The attempts of each call: a new one begins with the first."""
-    found: list[list[str | None]] = []
-    for number in attempts:
-        if number == "1":
-            found.append([])
-        found[-1].append(number)
-    return found
 
 
 @pytest.mark.rule("W15", "F7")

@@ -46,7 +46,7 @@ from resilient.integrations.http import BadStatus, Wire, options
 from resilient.integrations.requests import TRANSIENT, ResilientAdapter, origin
 from resilient.testing import VirtualTime, virtual_time
 from tests.integrations.servers import Server
-from tests.integrations.test_httpx import NOW, runs
+from tests.integrations.tables import NOW, runs
 from tests.worlds import in_threads
 
 UNIT = 2.0**-9

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Generic, Never, TypeVar, assert_type
 from wsgiref.types import WSGIApplication
 
+import aiohttp
 import httpx
 import httpx2
 import requests
@@ -85,6 +86,9 @@ from resilient.events import (
     Subscription,
     subscribe,
 )
+from resilient.integrations.aiohttp import TRANSIENT as OF_AIOHTTP
+from resilient.integrations.aiohttp import ResilientMiddleware as AiohttpMiddleware
+from resilient.integrations.aiohttp import origin as origin_of_aiohttp
 from resilient.integrations.http import ServerStats, options
 from resilient.integrations.httpx import ResilientTransport as HttpxTransport
 from resilient.integrations.httpx2 import TRANSIENT, ResilientTransport, Wire, origin
@@ -701,3 +705,14 @@ def guard_an_application(app: WSGIApplication) -> WSGIApplication:
     guarded = WsgiMiddleware(app, timeout=lambda environ: 1.0 if environ else None, trust=True)
     assert_type(guarded.stats(), ServerStats)
     return guarded
+
+
+async def ask_a_shop_by_aiohttp() -> None:
+    guarded = protect(on=OF_AIOHTTP, timeout=1, key=origin_of_aiohttp)
+    middleware = AiohttpMiddleware(policy=guarded, failures=lambda status: status >= 500)
+    assert_type(middleware.policy, Policy | None)
+    async with (
+        aiohttp.ClientSession(middlewares=(middleware,)) as session,
+        session.get("http://shop.test") as answer,
+    ):
+        assert_type(answer, aiohttp.ClientResponse)

@@ -8,6 +8,7 @@ from resilient._core.http import LEAST
 from resilient._policies.common.policy import Policy
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
+from resilient._policies.retry import Retry
 from resilient._runtime import clock
 from resilient.errors import DeadlineExceeded, Rejected
 from resilient.integrations._client.exchange import (
@@ -41,6 +42,10 @@ class Client:
     def policy(self) -> Policy | None:
         """What is around each request."""
         return self._settings.policy
+
+    def repeats(self) -> bool:
+        """Whether a retry decides on this call."""
+        return any(isinstance(member, Retry) for member in members(self._policy()))
 
     # Twins. *transmit* makes one attempt.
 

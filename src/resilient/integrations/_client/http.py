@@ -8,7 +8,7 @@ from typing import Any
 from resilient._core.checks import refuse, refuse_type
 from resilient._core.http import Hint, forbids_retry, retry_after_of
 from resilient._runtime import clock
-from resilient.integrations._client.met import Met, answers
+from resilient.integrations._client.met import Met, note
 from resilient.integrations.http import BadStatus, Wire
 
 
@@ -30,9 +30,13 @@ class HttpLibrary(abc.ABC):
         name = None if wire is None else wire.should_retry
         return Hint(after, name is None or not forbids_retry(self.values(answer, name)))
 
+    def in_error(self, answer: Any) -> object:
+        """What the library's own error for *answer*, of ``raise_for_status``, has of it."""
+        return answer
+
     def remember(self, error: BadStatus) -> None:
         """Let a server of ours know what the answer was that its handler gets."""
-        answers[error.response] = Met(error.status, error.retry_after)
+        note(self.in_error(error.response), Met(error.status, error.retry_after))
 
     def check_status(self, failures: object, status: object) -> None:
         """Refuse what is no status in the argument *failures*."""

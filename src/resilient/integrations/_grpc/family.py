@@ -11,7 +11,7 @@ from resilient._core.checks import refuse, refuse_type
 from resilient._core.http import Fault, Hint
 from resilient.errors import DeadlineExceeded, Rejected
 from resilient.integrations._client.exchange import Held
-from resilient.integrations._client.met import Met, answers
+from resilient.integrations._client.met import Met, note
 from resilient.integrations._grpc.hints import hint_of
 from resilient.integrations._grpc.rpc import Answer, Rpc
 from resilient.integrations.http import BadStatus, Wire
@@ -115,5 +115,5 @@ def told(error: Any) -> Any:
     if hint.retry_after is not None:
         error.retry_after = hint.retry_after
     if status is not None:
-        answers[error] = Met(status, hint.retry_after)
+        note(error, Met(status, hint.retry_after))
     return error
