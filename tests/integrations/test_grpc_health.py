@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from threading import Event
 from typing import Any
 
 import grpc
@@ -44,6 +45,7 @@ def test_check_and_watch_on_a_sync_server(shop: Breaker) -> None:
             nobody = stub.Watch(asks("nobody"))
             assert next(watch).status == SERVING
             assert next(nobody).status == HealthCheckResponse.SERVICE_UNKNOWN
+            Event().wait(0.05)  # ten looks that see no change
             shop.force_open()
             assert next(watch).status == NOT_SERVING
             assert [stub.Check(asks(one)).status for one in ("", "shop", "places")] == [
@@ -73,6 +75,7 @@ def test_check_and_watch_on_an_async_server(shop: Breaker) -> None:
                 stub = HealthStub(channel)
                 watch = stub.Watch(asks("shop"))
                 assert (await watch.read()).status == SERVING
+                await asyncio.sleep(0.05)  # ten looks that see no change
                 shop.force_open()
                 assert (await watch.read()).status == NOT_SERVING
                 assert (await stub.Check(asks(""))).status == NOT_SERVING

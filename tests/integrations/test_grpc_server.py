@@ -45,6 +45,8 @@ Body = Callable[[Any, Any], Any]
 class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
     """One body, as the handler of every kind of call; a stream's gives an iterator."""
 
+    serializer: Any = None
+
     def __init__(self, body: Body, *, is_async: bool) -> None:
         self._body, self._is_async = body, is_async
 
@@ -53,8 +55,10 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
         if kind not in KINDS:
             return None
         if not self._is_async:
-            return KINDS[kind](self._body)
-        return KINDS[kind](self._generated if kind in {"Many", "Chat"} else self._awaited)
+            fn = self._body
+        else:
+            fn = self._generated if kind in {"Many", "Chat"} else self._awaited
+        return KINDS[kind](fn, response_serializer=self.serializer)
 
     async def _awaited(self, request: Any, context: Any) -> Any:
         if not isinstance(request, bytes):
@@ -266,15 +270,26 @@ def test_the_limit_cancels_an_async_handler() -> None:
 
 @pytest.mark.rule("W22", "D4")
 @pytest.mark.parametrize("side", ["sync", "sync on aio"])
-def test_a_limit_does_not_stay_in_the_threads_of_the_server(serve: Serve) -> None:
+def test_a_limit_does_not_stay_in_the_threads_of_the_server(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not between two messages, when the server's own work is done."""
+    outside: list[float] = []
+
+    def serializes(message: bytes) -> bytes:
+        outside.append(remaining())
+        return message
+
     def body(_request: Any, _context: Any) -> Any:
         found = f"{remaining()}".encode()
         return iter((found, found))
 
+    monkeypatch.setattr(Handlers, "serializer", staticmethod(serializes))
     one = serve(body)
     for _ in range(3):
         assert all(float(left) < 5 for left in one.many(timeout=5))
         assert all(float(left) == math.inf for left in one.many())
+    assert outside == [math.inf] * 12
 
 
 # W23, W43: what is answered.
