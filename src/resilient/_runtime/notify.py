@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Protocol, TypeVar, final
 
+from resilient._core.functions import is_policy
 from resilient._runtime.registry import Registry
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def subscribe(listener: Callable[[E], object], *types: type[E]) -> Subscription:
     asks = listener if inspect.isroutine(listener) else _call_of(listener)
     if (
         not callable(listener)
+        or is_policy(listener)
         or inspect.iscoroutinefunction(listener)
         or inspect.iscoroutinefunction(asks)
     ):
