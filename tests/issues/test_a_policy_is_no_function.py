@@ -24,6 +24,7 @@ from resilient import (
     throttle,
     timeout,
 )
+from resilient.events import subscribe
 
 pytestmark = pytest.mark.rule("F7", "F17")
 
@@ -70,6 +71,12 @@ def test_it_is_refused_where_a_function_is_wanted(policy: Any, argument: str) ->
     assert said.endswith(": a policy is no function, it decorates one")
     if argument in {"handler", "instead", "on", "ignore", "cost", "priority", "ttl", "exists"}:
         assert " or None" not in said.replace("a predicate on the key, or None", "")
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_it_is_no_listener(policy: Any) -> None:
+    with pytest.raises(TypeError, match="listener must be a plain function of one event"):
+        subscribe(policy())
 
 
 def test_where_another_policy_is_wanted_it_is_not_called_so() -> None:

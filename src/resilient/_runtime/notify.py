@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
+from resilient._core.functions import is_policy
 from resilient._core.once import Once
 from resilient._runtime.registry import Registry
 
@@ -91,6 +92,7 @@ def subscribe(listener: Callable[[E], object], *types: type[E]) -> Subscription:
     asks = listener if inspect.isroutine(listener) else _call_of(listener)
     if (
         not callable(listener)
+        or is_policy(listener)
         or inspect.iscoroutinefunction(listener)
         or inspect.iscoroutinefunction(asks)
     ):

@@ -18,6 +18,8 @@ from resilient.integrations.http import Wire
 
 Statuses = Collection[int] | Callable[[int], object]
 Methods = Collection[str] | Callable[[Any], object]
+STATUSES: Final = "a collection of statuses, or a predicate on one"
+METHODS: Final = "a collection of methods, or a predicate"
 PLACES: Final = 50
 """Requests at once to one origin: half of what most libraries' pools have for all of them."""
 QUEUE: Final = 10_000
@@ -75,9 +77,9 @@ def usual_policy(library: Library, name: str) -> Policy:
 
 def _of_statuses(library: Library, failures: object) -> Callable[[Any], bool]:
     if callable(failures):
-        return _asked("failures", failures)
+        return _asked("failures", failures, STATUSES)
     if not isinstance(failures, Collection) or isinstance(failures, (str, bytes)):
-        refuse_type("failures", failures, "a collection of statuses, or a predicate on one")
+        refuse_type("failures", failures, STATUSES)
     for status in failures:
         library.check_status(failures, status)
     return frozenset(failures).__contains__
@@ -85,9 +87,9 @@ def _of_statuses(library: Library, failures: object) -> Callable[[Any], bool]:
 
 def _of_requests(library: Library, idempotent: object) -> Callable[[Any], bool]:
     if callable(idempotent):
-        return _asked("idempotent", idempotent)
+        return _asked("idempotent", idempotent, METHODS)
     if not isinstance(idempotent, Collection) or isinstance(idempotent, (str, bytes)):
-        refuse_type("idempotent", idempotent, "a collection of methods, or a predicate")
+        refuse_type("idempotent", idempotent, METHODS)
     for method in idempotent:
         if not isinstance(method, str):
             refuse_type("idempotent", idempotent, "a collection of methods, such as {'GET'}")
@@ -96,9 +98,9 @@ def _of_requests(library: Library, idempotent: object) -> Callable[[Any], bool]:
     return lambda request: library.method(request).upper() in methods
 
 
-def _asked(name: str, predicate: Callable[[Any], object]) -> Callable[[Any], bool]:
+def _asked(name: str, predicate: Callable[[Any], object], allowed: str) -> Callable[[Any], bool]:
     """*predicate*; one that raises is logged once, and means no."""
-    check_sync(name, predicate)
+    check_sync(name, predicate, allowed)
     complain = FaultLog()
 
     def ask(what: Any) -> bool:

@@ -83,7 +83,7 @@ def _timeout_of(timeout: Timeout | None) -> Callable[[Any], float]:
     if not callable(timeout):
         seconds = math.inf if timeout is None else check_seconds("timeout", timeout, above=0)
         return lambda _scope: seconds
-    check_sync("timeout", timeout)
+    check_sync("timeout", timeout, "seconds, a function of the scope, or None")
     complain = FaultLog()
 
     def ask(scope: Any) -> float:
@@ -103,9 +103,7 @@ def _trusts(trust: Trust | None, peer: Callable[[Any], str | None]) -> Callable[
         return lambda scope: is_near(peer(scope))
     if isinstance(trust, bool):
         return lambda _scope: trust
-    if not callable(trust):
-        refuse_type("trust", trust, "True, False, or a predicate, or None for near peers alone")
-    check_sync("trust", trust)
+    check_sync("trust", trust, "True, False, or a predicate, or None for near peers alone")
     complain = FaultLog()
 
     def ask(scope: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, cast
 import anyio
 
 from resilient._core.checks import refuse
+from resilient._policies.common.keyed import OfKey
 from resilient._policies.common.policy import Policy
 from resilient._policies.common.waiting import on_loop
 from resilient._policies.common.widening import Widening
@@ -27,14 +28,14 @@ from resilient.events import Event, StateChanged, subscribe
 from resilient.testing import virtual
 from resilient.testing.jumping import repeatable_trio
 from resilient.testing.recorders import reset_all, seeded
-from resilient.testing.scripts.script import HOUR, Dependency, Fail, Hang, Script
+from resilient.testing.scripts.script import Dependency, Fail, Hang, Script, lasting
 from resilient.testing.scripts.threads import Interrupted, Turns
 from resilient.testing.scripts.trace import NO_KEY, Attempt, Called, Entry, Passage, Trace, Visit
 from resilient.testing.virtual import VirtualTime, virtual_time
 
 On = Literal["asyncio", "trio", "threads"]
 LONGEST: Final = 1e6
-"""Seconds of a script after which what still waits will wait for ever."""
+"""Seconds beyond those of a script after which what still waits will wait for ever."""
 Function = Callable[[Any], Any]
 
 
@@ -97,7 +98,7 @@ class _Playing:
         self, policy: Policy | Widening[Any], dependency: Dependency, on: On, time: VirtualTime
     ) -> None:
         self._policy, self._dependency, self._on, self._time = policy, dependency, on, time
-        self._zero = clock.now()
+        self._zero, self._longest = clock.now(), LONGEST + dependency.length
         self._calls = [Called(step, step.at) for step in dependency.steps]
         self._call: contextvars.ContextVar[Called | None] = contextvars.ContextVar(
             "call", default=None
@@ -129,7 +130,7 @@ class _Playing:
     async def all(self) -> None:
         """Make every call, in tasks."""
         self._zero = clock.now()
-        with anyio.move_on_after(LONGEST):
+        with anyio.move_on_after(self._longest):
             async with anyio.create_task_group() as group:
                 for call in self._calls:
                     await anyio.sleep(max(0.0, call.step.at - self.now()))
@@ -151,7 +152,7 @@ class _Playing:
             for call in self._calls:
                 make = functools.partial(self._make_in_a_thread, call, turns)
                 turns.add(make, call.step.at)
-            turns.play(LONGEST)
+            turns.play(self._longest)
 
     def _make_in_a_thread(self, call: Called, turns: Turns) -> None:
         call.began = self.now()
@@ -174,7 +175,7 @@ class _Playing:
             else:
                 call.how = "expired" if isinstance(error, DeadlineExceeded) else "failed"
         except BaseException:
-            hung = self.now() >= LONGEST - 1
+            hung = self.now() >= self._longest - 1
             call.how = "hung" if hung else "cancelled"
             raise
         finally:
@@ -200,7 +201,7 @@ class _Playing:
                 raise outcome.error(f"attempt {total} of the script")
             return f"answer {total}" if outcome.result is None else outcome.result
 
-        return attempt, HOUR if isinstance(outcome, Hang) else outcome.after, ends
+        return attempt, lasting(outcome), ends
 
     async def _depend(self, key: object) -> object:  # noqa: ARG002  # for what reads it
         attempt, seconds, ends = self._begin_attempt()
@@ -330,6 +331,11 @@ def _layers(policy: Any) -> Iterator[Any]:
     if isinstance(policy, Pipeline):
         for member in policy.policies:
             yield from _layers(member)
+    elif isinstance(policy, OfKey):
+        raise TypeError(
+            f"play() takes no handle, such as {policy!r}: play the policy itself, with steps of "
+            "that key"
+        )
     elif isinstance(policy, Policy) and not isinstance(policy, type):
         yield policy
     else:

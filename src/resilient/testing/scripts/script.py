@@ -153,6 +153,9 @@ class Dependency:
                 refuse_type("script", item, A_SCRIPT)
         self.steps = sorted((one for one in items if isinstance(one, Step)), key=lambda s: s.at)
         self._outages = [one for one in items if isinstance(one, Outage)]
+        self.length = max(
+            (one.at + sum(map(lasting, one.outcomes)) for one in self.steps), default=0.0
+        ) + sum(lasting(one.outcome) for one in self._outages)  # seconds, for one attempt at each
 
     def outcome(self, step: Step | None, attempt: int, at: float) -> Outcome:
         """What attempt number *attempt* (from 0) of a step meets, if it begins *at* that time."""
@@ -161,6 +164,11 @@ class Dependency:
         return next(
             (one.outcome for one in self._outages if one.at <= at < one.at + one.lasts), HEALTHY
         )
+
+
+def lasting(outcome: Outcome) -> float:
+    """Seconds after which an attempt ends by itself."""
+    return HOUR if isinstance(outcome, Hang) else outcome.after
 
 
 def _written(name: str, *arguments: str) -> str:
