@@ -684,14 +684,21 @@ def test_without_time_nothing_is_sent(time: VirtualTime) -> None:
 def test_the_librarys_own_limits_are_no_longer_than_what_is_left(
     time: VirtualTime, told: Any, connect: float, read: float
 ) -> None:
-    session, service, _ = over_service(200)
+    class Told(HTTPAdapter):
+        def send(self, request: Any, **how: Any) -> Any:  # type: ignore[override]
+            return service.send(request, **how)
+
+    service = Service(200)
+    session, _ = over(Told())
     session.get(URL, timeout=told)
     assert service.how[0]["timeout"] is told
     with deadline(2):
         session.get(URL, timeout=told)
+        over(service)[0].get(URL, timeout=told)
     found = service.how[1]["timeout"]
     assert (found.connect_timeout, found.read_timeout) == (connect, read)
     assert found.total == min(getattr(told, "total", None) or 2, 2)  # both together
+    assert service.how[2]["timeout"] in {(connect, read), (2, 2)}  # others know no more than that
 
 
 @pytest.mark.rule("W11")
@@ -714,7 +721,7 @@ def test_a_part_that_comes_too_late_is_not_read(server: Server, path: str, how: 
     guard, places = breaker(on=requests.Timeout), bulkhead(1)
     inner = HTTPAdapter(pool_maxsize=1, pool_block=True)
     session, _ = over(inner, policy=pipeline(guard, places))
-    with deadline(0.1), pytest.raises(DeadlineExceeded) as raised:
+    with deadline(0.3), pytest.raises(DeadlineExceeded) as raised:
         answer = session.get(server.url + path, stream=how != "at once")
         if how == "content":
             assert answer.content
@@ -723,6 +730,28 @@ def test_a_part_that_comes_too_late_is_not_read(server: Server, path: str, how: 
     assert raised.value.started
     assert (guard.stats().failures, places.stats().in_flight) == (1, 0)
     assert session.get(f"{server.url}/ok").text == "hello"  # the one connection is free
+
+
+@pytest.mark.rule("W10", "W11")
+@pytest.mark.real_clock
+@pytest.mark.parametrize("size", [1, 2, None])
+def test_a_body_that_is_read_in_a_block_and_after_it_is_whole(server: Server, size: Any) -> None:
+    session, _ = over(HTTPAdapter())
+    answer = session.get(f"{server.url}/drips", stream=True)
+    with deadline(60):
+        parts = answer.iter_content(size)
+        first = next(parts)
+    assert first + answer.content == b"ab" * 5
+
+
+@pytest.mark.rule("W12")
+@pytest.mark.real_clock
+def test_an_error_of_requests_has_the_callers_request(server: Server) -> None:
+    session, _ = over(HTTPAdapter(), policy=None)
+    request = session.prepare_request(requests.Request("GET", f"{server.url}/silent"))
+    with pytest.raises(requests.ConnectionError) as raised:
+        session.send(request)
+    assert raised.value.request is request
 
 
 @pytest.mark.rule("W11")

@@ -593,6 +593,36 @@ def test_an_error_that_is_answered_is_gone(time: VirtualTime, how: str) -> None:
         logging.getLogger("resilient").disabled = False
 
 
+@pytest.mark.rule("W30")
+@pytest.mark.parametrize("how", ["answers", "refuses"])
+def test_a_request_that_is_over_is_gone(how: str) -> None:
+    def refuses() -> bytes:
+        raise Rejected("inside")
+
+    class Knows(Body):
+        def __init__(self, start_response: Any) -> None:
+            super().__init__(b"" if how == "answers" else refuses, b"a", b"b")
+            self._knows = start_response
+
+        def __next__(self) -> bytes:
+            return next(iter(self))
+
+    def app(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", PLAIN)
+        return Knows(start_response)
+
+    gc.disable()
+    try:
+        answer: Any = ResilientMiddleware(app, timeout=2)(Peer().environ, Peer().start_response)
+        gone = weakref.ref(answer)
+        list(answer)
+        answer.close()
+        del answer
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 # W25: another attempt is of no use.
 
 

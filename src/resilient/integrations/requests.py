@@ -161,14 +161,17 @@ class ResilientAdapter(BaseAdapter):
 
     def _transmit(self, request: Any, outgoing: Outgoing, *, timeout: Any, how: Any) -> Any:
         """One attempt."""
-        limits = limits_of(timeout, outgoing.longest)
-        made = attempt_of(request, outgoing)
+        adapter, made = self._adapter, attempt_of(request, outgoing)
+        whole = isinstance(adapter, HTTPAdapter)
         try:
-            answer = self._adapter.send(made, timeout=limits, **how)
+            limits = limits_of(timeout, outgoing.longest, together=whole)
+            answer = adapter.send(made, timeout=limits, **how)
         except Exception as error:
             exchange = current.get()
             if exchange.body_error is not None:
                 exchange.body_error = error  # what requests makes of it
+            if getattr(error, "request", None) is made:
+                error.request = request  # type: ignore[attr-defined]  # it is an error of requests
             raise
         answer.request = request
         return answer

@@ -106,6 +106,7 @@ class ResilientMiddleware:
         reply = Reply(
             start_response,
             request,
+            block,
             None if settings.wire is None else settings.wire.should_retry,
             is_head=environ.get("REQUEST_METHOD") == "HEAD",
         )

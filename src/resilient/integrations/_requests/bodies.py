@@ -72,6 +72,8 @@ class HeldBody(HTTPResponse):
 
     _helds: tuple[Held, ...]
     _name: str
+    _as_it_comes: bool | None = None
+    """How it is streamed: as it began, since chunks are counted by urllib3 or by `http.client`."""
 
     @staticmethod
     def hold(raw: HTTPResponse, held: Held, name: str) -> None:
@@ -85,7 +87,9 @@ class HeldBody(HTTPResponse):
     def stream(
         self, amt: int | None = PART, decode_content: bool | None = None
     ) -> Generator[bytes, None, None]:
-        if deadline_here() is None:
+        if self._as_it_comes is None:
+            self._as_it_comes = deadline_here() is not None
+        if not self._as_it_comes:
             yield from super().stream(amt, decode_content)
             return
         while part := self.read1(amt or PART, decode_content):

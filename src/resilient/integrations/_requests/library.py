@@ -90,8 +90,10 @@ def attempt_of(request: Any, outgoing: Outgoing) -> Any:
     return made
 
 
-def limits_of(timeout: Any, longest: float) -> Any:
-    """*timeout*, as it is given to requests, and none of it more than *longest* seconds (W11)."""
+def limits_of(timeout: Any, longest: float, *, together: bool) -> Any:
+    """*timeout*, as it is given to requests, and none of it more than *longest* seconds (W11), nor
+    all *together*, which is more than every adapter understands.
+    """
     if longest == math.inf or (isinstance(timeout, tuple) and len(timeout) != len("cr")):
         return timeout
     total = None
@@ -99,9 +101,8 @@ def limits_of(timeout: Any, longest: float) -> Any:
         connect, read, total = timeout._connect, timeout._read, timeout.total
     else:
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    return Timeout(
-        connect=_least(connect, longest), read=_least(read, longest), total=_least(total, longest)
-    )
+    connect, read, total = (_least(part, longest) for part in (connect, read, total))
+    return Timeout(connect=connect, read=read, total=total) if together else (connect, read)
 
 
 def _least(seconds: Any, longest: float) -> Any:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from resilient._policies.common.served import Served
+from resilient._policies.deadline.block import Deadline
 from resilient.integrations._server.answers import BUSY, Answer, answer_to
 
 Write = Callable[[bytes], object]
@@ -26,11 +27,12 @@ class Reply:
         self,
         start_response: StartResponse,
         request: Served,
+        limit: Deadline,
         should_retry: str | None,
         *,
         is_head: bool,
     ) -> None:
-        self._start_response, self._request = start_response, request
+        self._start_response, self._request, self._limit = start_response, request, limit
         self._should_retry, self.is_head = should_retry, is_head
         self._told: tuple[str, Headers] | None = None
         self._error: BaseException | None = None
@@ -39,8 +41,8 @@ class Reply:
         self.begun = False
         self.answered: Answer | None = None
         """Ours, in place of the application's."""
-        self.expired: Callable[[], bool] = bool
-        """Whether the limit has passed."""
+        self.started = False
+        """Whether the application was asked: there was time for it."""
 
     # What the application calls.
 
@@ -88,14 +90,19 @@ class Reply:
             status, headers if answer.status in BUSY else self._marked(status, headers)
         )
 
+    def answer_to(self, error: BaseException | None) -> Answer | None:
+        """The answer to *error*: after the limit it is 504, whatever came of it (W30)."""
+        if self._is_late():
+            return Answer(504)
+        return None if error is None else answer_to(error)
+
+    def _is_late(self) -> bool:
+        return self.started and self._limit.expired
+
     def _instead(self, status: str) -> Answer | None:
         """The answer to the error of which a framework has made its 500."""
         error, self._error = self._error, None
-        if _code(status) != SERVER_ERROR:
-            return None
-        if self.expired():
-            return Answer(504)
-        return None if error is None else answer_to(error)
+        return self.answer_to(error) if _code(status) == SERVER_ERROR else None
 
     def _marked(self, status: str, headers: Headers) -> Headers:
         """*headers*, with a word on whether to try again (W25)."""

@@ -28,12 +28,11 @@ class Serving:
     def __init__(self, counts: Counts, request: Served, limit: Deadline, reply: Reply) -> None:
         self._counts, self._request = counts, request
         self._limit, self._reply = limit, reply
-        reply.expired = self._has_expired
         self._context = copy_context()
         self._body: Iterable[bytes] | None = None
         self._parts: Iterator[bytes] = iter(())
         self._first = b""
-        self._started = self._closed = False
+        self._closed = False
 
     def run(self, app: App, environ: dict[str, Any]) -> Serving:
         """Let *app* begin its answer; where it can't, answer for it (W23)."""
@@ -65,7 +64,7 @@ class Serving:
         served.set(self._request)
         try:
             self._limit.__enter__()
-            self._started = True
+            self._reply.started = True
             self._body = app(environ, self._reply.start)
             self._parts = iter(self._body)
             if not self._reply.begun:
@@ -85,17 +84,18 @@ class Serving:
         try:
             return next(self._parts)
         except Exception as error:
-            answer = None if isinstance(error, StopIteration) else self._answer_to(error)
+            answer = None if isinstance(error, StopIteration) else self._reply.answer_to(error)
             if answer is not None and self._reply.answered is None:
                 self._count(answer)
             raise
 
     def _end(self) -> None:
         try:
-            if self._started:
+            if self._reply.started:
                 self._limit.__exit__(None, None, None)
             self._close_body()
         finally:
+            self._parts = iter(())  # which may know the reply, and so itself
             self._counts.add("ended")
 
     def _close_body(self) -> None:
@@ -107,7 +107,7 @@ class Serving:
 
     def _conclude(self, error: Exception) -> None:
         """Answer for an application that has raised *error*, or raise it."""
-        answer = self._answer_to(error)
+        answer = self._reply.answer_to(error)
         if answer is not None:
             self._count(answer)
         if self._reply.answered is None:
@@ -122,15 +122,8 @@ class Serving:
             text = "%s: answered by 504, since the limit of %g s had passed when this was raised"
             _log.error(text, self._limit.name, self._limit.seconds, exc_info=error)
 
-    def _answer_to(self, error: Exception) -> Answer | None:
-        """The answer to *error*: after the limit it is 504, whatever came of it (W30)."""
-        return Answer(504) if self._has_expired() else answer_to(error)
-
-    def _has_expired(self) -> bool:
-        return self._started and self._limit.expired
-
     def _count(self, answer: Answer) -> None:
-        self._counts.add_answer(answer.status, started=self._started)
+        self._counts.add_answer(answer.status, started=self._reply.started)
 
     def _give(self, answer: Answer) -> None:
         """Let the body be that of *answer*."""
