@@ -30,7 +30,7 @@ from benchmarks.timing import Case, Effort, run
 
 IDEAS = (
     "parts", "breaker", "retry", "timeout", "singleflight", "stack", "metrics", "bulkhead",
-    "rate_limit", "cache", "http_clients", "growth",
+    "rate_limit", "cache", "http_clients", "grpc_clients", "growth",
 )  # fmt: skip
 SHORT = Effort(rounds=1, batch=0.0)
 FEW_CALLS = 1000
