@@ -6,7 +6,15 @@ import itertools
 
 import pytest
 
-from resilient._core.chaining import add_note, context_of, forget, link, set_cause, set_context
+from resilient._core.chaining import (
+    add_note,
+    comes_of_close,
+    context_of,
+    forget,
+    link,
+    set_cause,
+    set_context,
+)
 
 
 class FrozenError(Exception):
@@ -108,3 +116,15 @@ def test_a_note_takes_the_place_of_the_one_that_begins_alike() -> None:
     add_note(error, "other")
     assert error.__notes__ == ["fetch: 2", "other", "other"]
     assert not hasattr(tacit, "__notes__")
+
+
+@pytest.mark.rule("F3")
+def test_what_comes_of_a_close_is_that_and_what_its_clean_up_raised() -> None:
+    a, b = chained(KeyError("a"), KeyError("b"))
+    assert not comes_of_close(a)
+    closed = GeneratorExit()
+    assert comes_of_close(closed)
+    set_context(b, closed)
+    assert comes_of_close(a)
+    set_context(b, a)
+    assert not comes_of_close(a), "a circle"

@@ -16,6 +16,7 @@ from resilient._core.cache import CacheConfig, CacheCore, Entry
 from resilient._core.checks import check_int, check_per_call, check_sync, check_takes
 from resilient._core.functions import (
     at_once,
+    copied,
     is_coroutine_function,
     is_generator_function,
     per_call,
@@ -131,3 +132,16 @@ def test_what_has_ended_goes_first_and_what_never_ends_goes_by_use() -> None:
     for key in ("first", "second"):
         core.keep(key, Entry(key, negative=False), 0.0, 0.5)
     assert list(core.entries) == ["second"]
+
+
+@pytest.mark.rule("C9", "F1")
+def test_what_comes_later_is_no_copy_unless_the_value_is_of_that_kind() -> None:
+    class Later:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    value = Later()
+    assert copied(lambda one: one, value) is value
+    assert copied(str, 1) == "1"  # type: ignore[arg-type, comparison-overlap]
+    with pytest.raises(TypeError, match="answers at once"):
+        copied(lambda _: Later(), 1)  # type: ignore[arg-type, return-value]

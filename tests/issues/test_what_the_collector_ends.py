@@ -53,11 +53,18 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("it waits")
 
 
-def begun(policy: Any) -> Coroutine[Any, Any, None]:
+def begun(policy: Any, fn: Any = hang) -> Coroutine[Any, Any, None]:
     """A call under way, to be closed."""
-    coroutine: Any = policy(hang)()
+    coroutine: Any = policy(fn)()
     coroutine.send(None)
     return coroutine  # type: ignore[no-any-return]
+
+
+async def untidy() -> None:
+    try:
+        await Forever()
+    finally:
+        raise OSError("its loop is closed")
 
 
 def stream(policy: Any) -> Generator[None, None, None]:
@@ -68,6 +75,22 @@ def stream(policy: Any) -> Generator[None, None, None]:
 def admitted(policy: Any) -> list[Any]:
     """A call in somebody's own hands, to be lost."""
     return [policy.admit()]
+
+
+class TakenNow:
+    """A lock that was free a moment before, and is held now."""
+
+    def locked(self) -> bool:
+        return False
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        assert not blocking
+        return False
+
+    def __enter__(self) -> None:
+        raise AssertionError("it waits")
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def lost(policy: Any) -> list[Callable[[], None]]:
@@ -163,19 +186,6 @@ def test_what_is_collected_waits_for_no_lock(make: Callable[..., Any]) -> None:
     policy = make()
     coroutine = begun(policy)
 
-    class TakenNow:
-        def locked(self) -> bool:
-            return False
-
-        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-            assert not blocking
-            return False
-
-        def __enter__(self) -> None:
-            raise AssertionError("it waits")
-
-        def __exit__(self, *_: object) -> None: ...
-
     lock, policy._lock = policy._lock, TakenNow()
     try:
         coroutine.close()
@@ -184,6 +194,37 @@ def test_what_is_collected_waits_for_no_lock(make: Callable[..., Any]) -> None:
         policy._lock = lock
     assert in_flight(policy) == 0
     assert not policy._ended
+
+
+@pytest.mark.rule("F4", "F3", "M2")
+@EACH
+def test_clean_up_that_fails_there_waits_for_no_lock_and_tells_nothing(
+    make: Callable[..., Any],
+) -> None:
+    """What then leaves the coroutine is its error."""
+    policy, other = make(), bulkhead(1)
+    heard: list[bool] = []
+
+    def close(coroutine: Coroutine[Any, Any, Any]) -> None:
+        policy._emit("CallRejected", reason="full", retry_after=None)
+        with pytest.raises(OSError, match="its loop is closed"):
+            coroutine.close()
+
+    with subscribe(lambda _: heard.append(other._lock.locked()), CallRejected):
+        first, second = begun(policy, untidy), begun(policy, untidy)
+        with other._lock:
+            close(first)
+        assert (heard, len(policy._ended)) == ([], 0)
+        lock, policy._lock = policy._lock, TakenNow()
+        try:
+            close(second)
+        finally:
+            policy._lock = lock
+        assert heard == []
+        assert in_flight(policy) == 0
+        assert heard == [False, False]
+    if policy.kind == "breaker":
+        assert policy.stats().failures == 2
 
 
 @pytest.mark.rule("L1", "F3", "M2")

@@ -46,6 +46,21 @@ def _chain(error: BaseException) -> set[int]:
     return seen
 
 
+def comes_of_close(error: BaseException) -> bool:
+    """Whether *error* came of closing a coroutine: it is that, or what the clean-up raised. The
+    collector closes coroutines, too, so it may come from anywhere.
+    """
+    if context_of(error) is None:  # as most often
+        return isinstance(error, GeneratorExit)
+    seen, one = set[int](), error
+    while one is not None and id(one) not in seen:
+        if isinstance(one, GeneratorExit):
+            return True
+        seen.add(id(one))
+        one = context_of(one)
+    return False
+
+
 def forget(error: BaseException, handled: BaseException | None) -> None:
     """Take *handled* out of *error*, which was raised while a caller was handling that."""
     found, seen = [error], {id(None), id(handled)}

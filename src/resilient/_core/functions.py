@@ -53,6 +53,14 @@ def per_call(value: object, check: Callable[[object], T]) -> Callable[..., T]:
     return lambda *_args, **_kwargs: value  # type: ignore[return-value]  # it has been checked
 
 
+def copied(copy: Callable[[T], T], value: T) -> T:
+    """What *copy*, a function of the user's, makes of *value*. What comes later is no copy, unless
+    the value is of that kind.
+    """
+    made = copy(value)
+    return made if type(made) is type(value) else at_once(made)
+
+
 def at_once(answer: T) -> T:
     """*answer*, unless it comes later: an awaitable is true whatever comes of it."""
     if hasattr(type(answer), "__await__"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from resilient._core.breaker import (
     BreakerCore,
@@ -19,6 +19,7 @@ from resilient._core.breaker import (
     SharedRejection,
     Transition,
 )
+from resilient._core.chaining import comes_of_close
 from resilient._core.matching import Verdict
 from resilient._policies.breaker.controls import Settings
 from resilient._policies.common.admission import AdmissionPolicy
@@ -29,8 +30,16 @@ from resilient._runtime.keying import hashable
 from resilient._runtime.loops import is_cancellation
 from resilient.errors import CircuitOpen, Rejected, new_error
 
-Ended = Permit | tuple[Permit, Verdict]
-"""A call that ended where the lock may be held: ignored, unless a verdict stands beside it."""
+
+class Ended(NamedTuple):
+    """A call that ended where the collector may be. One that is collected itself is but a permit,
+    and ignored.
+    """
+
+    permit: Permit
+    verdict: Verdict
+    lasted: float = 0.0
+    trip: float | None = None
 
 
 class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
@@ -114,9 +123,6 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
 
     def _raised(self, permit: Permit, error: BaseException, began: float) -> None:
         """End a call that raised; *began* matters where slow calls are watched for."""
-        if isinstance(error, GeneratorExit):
-            self._end(permit, error)
-            return
         lasted, trip = clock.now() - began, None
         verdict = Verdict.IGNORED  # interrupted, perhaps in a predicate
         try:
@@ -134,18 +140,29 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
                 if (slow is None or lasted > slow) and cut_by(error) is not None:
                     verdict = Verdict.FAILURE  # it hung until a time limit of ours ended it
         finally:
-            self._settle(permit, verdict, lasted, trip)
+            self._settle(permit, verdict, lasted, trip, error)
 
     def _settle(
-        self, permit: Permit, verdict: Verdict, lasted: float, trip: float | None = None
+        self,
+        permit: Permit,
+        verdict: Verdict,
+        lasted: float,
+        trip: float | None = None,
+        error: BaseException | None = None,
     ) -> None:
+        if error is not None and comes_of_close(error):
+            self._end(Ended(permit, verdict, lasted, trip), error)
+            return
         draw = self._draw()
         step = partial(permit.core.settle, permit, verdict, draw=draw, lasted=lasted, trip=trip)
         self._locked(step, emit=self._emit_move)
 
-    def _release(self, ticket: Ended, now: float) -> None:
-        permit, verdict = ticket if isinstance(ticket, tuple) else (ticket, Verdict.IGNORED)
-        moved = permit.core.settle(permit, verdict, now, rng.draw())  # no code of the user's here
+    def _release(self, ticket: Permit | Ended, now: float) -> None:
+        if isinstance(ticket, Permit):
+            ticket = Ended(ticket, Verdict.IGNORED)
+        permit, verdict, lasted, trip = ticket
+        draw = rng.draw()  # no code of the user's here
+        moved = permit.core.settle(permit, verdict, now, draw, lasted, trip)
         if notify.listening:
             self._emit_move(moved)
 
@@ -168,16 +185,13 @@ class AdmittingBreaker(AdmissionPolicy[BreakerCore]):
             return
         else:
             verdict = Verdict.SUCCESS
-        if isinstance(error, GeneratorExit):
-            self._end((ticket, verdict), error)
-            return
         lasted, trip = clock.now() - began, None
         try:
             asked = self._settings.trip
             if asked is not None and verdict is Verdict.FAILURE and isinstance(error, Exception):
                 trip = asked.rest(error, self._settings.judge)
         finally:
-            self._settle(ticket, verdict, lasted, trip)
+            self._settle(ticket, verdict, lasted, trip, error)
 
     def _plain_type(self, fn: AnyFunction, permit: Permit, result: object) -> type | None:
         """`plain_type`, which ends the call if it refuses."""

@@ -9,7 +9,7 @@ from types import MethodType
 from typing import Any, TypeVar, final
 
 from resilient._core.cache import StaleResult
-from resilient._core.functions import at_once
+from resilient._core.functions import at_once, copied
 from resilient._policies.cache.fetch import NOT_RUN, CacheExecution
 from resilient._policies.cache.store import TOTALS, CacheStore, Settings
 from resilient._policies.common.widening import Widening
@@ -260,7 +260,7 @@ class Cache(Widening[T_co]):
             result = result.entry.value
         elif copy is not None and execution.result is not NOT_RUN:
             return execution.result
-        return result if copy is None else copy(result)
+        return result if copy is None else copied(copy, result)
 
 
 @final

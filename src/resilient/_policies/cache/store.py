@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from resilient._core.cache import CacheConfig, CacheCore, Entry, Fetching
 from resilient._core.checks import check_seconds
 from resilient._core.counter import Counter
-from resilient._core.functions import at_once
+from resilient._core.functions import at_once, copied
 from resilient._policies.cache.invalidation import Invalidation
 from resilient._policies.deadline.block import deadline_here
 from resilient._policies.deadline.here import left_here
@@ -62,7 +62,7 @@ class CacheStore:
         """
         if (copy := self._settings.copy) is not None:
             try:
-                result = copy(result)
+                result = copied(copy, result)
             except Exception as fault:  # noqa: BLE001  # the caller of the run wants no copy
                 self._complain(copy, fault, "copy function")
                 self._end_older(key, fetching)

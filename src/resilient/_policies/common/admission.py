@@ -30,6 +30,7 @@ from itertools import islice
 from operator import methodcaller
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
+from resilient._core.chaining import comes_of_close
 from resilient._core.counter import Counter
 from resilient._core.keys import Slot
 from resilient._core.waiters import Waiter
@@ -271,7 +272,7 @@ class AdmissionPolicy(PolicyBase, Blocks, Generic[S]):
 
     def _settle_ended(self, error: BaseException | None = None) -> None:
         """Settle what ended, unless the lock is held: then its holder does it."""
-        if isinstance(error, GeneratorExit):  # perhaps the collector's, which may be anywhere
+        if error is not None and comes_of_close(error):  # perhaps the collector's doing
             self._settle_anywhere()
         elif not self._lock.locked():
             self._wake_and_deliver()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
 from resilient._core.counter import Counter
-from resilient._core.functions import is_coroutine_function
+from resilient._core.functions import copied, is_coroutine_function
 from resilient._core.singleflight import FlightTable
 from resilient._policies.common.policy import PolicyBase
 from resilient._policies.common.shared import set_once
@@ -446,7 +446,7 @@ class SingleFlight(PolicyBase):
     # Words.
 
     def _handed(self, result: Any, *, first: bool) -> Any:
-        return result if first or self._copy is None else self._copy(result)
+        return result if first or self._copy is None else copied(self._copy, result)
 
     def _would_block(self, key: Hashable) -> Rejected:
         if notify.listening:
