@@ -16,7 +16,7 @@ from tests.public import MEMBERS, MODULES, listing
 LISTED = Path(__file__).with_name("public.txt")
 EXTRAS = (
     "httpx", "prometheus_client", "opentelemetry", "trio", "rich", "pytest", "_pytest", "uvloop",
-    "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog",
+    "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog", "requests", "urllib3",
 )  # fmt: skip
 HEAVY = ("tenacity", "anyio", "ssl", "multiprocessing", "unittest")
 LATE = (
