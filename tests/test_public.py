@@ -16,7 +16,8 @@ from tests.public import MEMBERS, MODULES, listing
 LISTED = Path(__file__).with_name("public.txt")
 EXTRAS = (
     "aiohttp", "httpx", "prometheus_client", "opentelemetry", "trio", "rich", "pytest", "_pytest",
-    "uvloop", "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog",
+    "uvloop", "hypothesis", "uvicorn", "starlette", "grpc", "redis", "structlog", "requests",
+    "urllib3",
 )  # fmt: skip
 HEAVY = ("tenacity", "anyio", "ssl", "multiprocessing", "unittest")
 LATE = (

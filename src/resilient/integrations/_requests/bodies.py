@@ -70,7 +70,7 @@ class HeldBody(HTTPResponse):
     thread, and a service that sends a byte now and then would never meet the limit of the socket.
     """
 
-    _helds: tuple[Held, ...]
+    _helds: tuple[Held, ...] = ()
     _name: str
     _as_it_comes: bool | None = None
     """How it is streamed: as it began, since chunks are counted by urllib3 or by `http.client`."""
@@ -80,7 +80,7 @@ class HeldBody(HTTPResponse):
         """End *held* when the body of *raw* does."""
         raw.__class__ = _holding(type(raw))
         assert isinstance(raw, HeldBody)
-        raw._helds = (held, *getattr(raw, "_helds", ()))  # one adapter may stand in another
+        raw._helds = (held, *raw._helds)  # one adapter may stand in another
         raw._name = name
 
     @override
