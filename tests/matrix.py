@@ -1,7 +1,8 @@
-"""Which rule is tested in which world: `python -m tests.matrix`.
+"""Which rule is tested in which world, and which rule of the wire with which library:
+`python -m tests.matrix`.
 
-The tests say so themselves: the marker ``rule`` names the rules, and a parameter (mostly
-``world``) or the file's name the world. A cell without a test has a reason here.
+The tests say so themselves: the marker ``rule`` names the rules, a parameter (mostly ``world``) or
+the file's name the world, and the file's name the library. A cell without a test has a reason here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ASSERTS = "ignore::pytest.PytestAssertRewriteWarning"
 HEDGED = "a plain thread has nothing beside it (H5)"
 LOOPED = "does not depend on the loop; uvloop, in real time, plays the tests marked loop"
 ASGI = "an ASGI application is async"
+BOTH_SERVERS = "its tests run on servers of gRPC, a sync and an async one"
 NO_TRIO = "gRPC has asyncio and threads"
 NO_LOOP = [
     "F1", "F6", "F13", "F14", "E1", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B10", "B11",
@@ -58,14 +60,39 @@ REASONS: dict[tuple[str, str], str] = {
     ("W31", "*"): "its tests run on a server, with the loop that it has",
     ("W50", "*"): ONCE,
     ("W51", "*"): "its tests run on a server, with the loop that it has",
-    **dict.fromkeys(((f"W{number}", "uvloop") for number in range(40, 44)), LOOPED),
-    **dict.fromkeys(((f"W{number}", "trio") for number in range(40, 44)), NO_TRIO),
-    ("W52", "*"): "its tests run on a server, with the loop that it has",
+    **dict.fromkeys(((f"W{number}", "uvloop") for number in (41, 42)), LOOPED),
+    **dict.fromkeys(((f"W{number}", "trio") for number in (41, 42)), NO_TRIO),
+    **dict.fromkeys(((f"W{number}", "*") for number in (40, 43, 52)), BOTH_SERVERS),
     ("W14", "threads"): UNCANCELLED,
     ("P1", "uvloop"): LOOPED,
     ("P1", "threads"): "its test has threads of its own; see the last column",
     ("T4", "*"): "its tests are runs of pytest with the plugins of others, on their loops",
 }
+
+
+CLIENTS, SERVERS = ("httpx", "aiohttp", "requests", "grpc"), ("asgi", "wsgi", "grpc")
+"""httpx stands for httpx2 too: each of its tests runs with both."""
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((f"W{number}" for number in range(1, 16)), CLIENTS),
+    **dict.fromkeys((f"W{number}" for number in range(20, 30)), SERVERS),
+}
+"""With which libraries a rule is to be tested; each other has one library."""
+THREAD = "nothing tells a thread that its caller has left, or ends it"
+NO_PLACE = {
+    ("W2", "grpc"): "the key is a method, and nothing is redirected",
+    ("W6", "grpc"): "a message is held, and a stream is sent once: W41",
+    ("W24", "wsgi"): "it has no limit of its own",
+    ("W26", "wsgi"): THREAD,
+    ("W27", "wsgi"): "nothing runs after an answer but its close",
+    ("W28", "wsgi"): "WSGI has no WebSockets",
+    ("W27", "grpc"): "nothing runs after a status",
+    ("W28", "grpc"): "gRPC has no WebSockets",
+}
+
+
+def library_of(item: pytest.Item) -> str:
+    """The library of a test of the wire."""
+    return item.path.stem.removeprefix("test_").partition("_")[0]
 
 
 def world_of(item: pytest.Item) -> str:
@@ -83,6 +110,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.cells: Counter[tuple[str, str]] = Counter()
+        self.by_library: Counter[tuple[str, str]] = Counter()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -91,6 +119,7 @@ class Collector:
             for marker in item.iter_markers("rule"):
                 for rule in marker.args:
                     self.cells[rule, world] += 1
+                    self.by_library[rule, library_of(item)] += 1
 
 
 def main() -> int:
@@ -119,10 +148,26 @@ def main() -> int:
                 (why if reason else bad).append(
                     f"{rule} on {name}: {reason or 'no test, and no reason'}"
                 )
+    print_libraries(collector, why, bad)
     print("\nEmpty cells:", *why, sep="\n  ")
     if bad:
         print("\nMissing:", *bad, sep="\n  ")
     return int(bool(bad))
+
+
+def print_libraries(collector: Collector, why: list[str], bad: list[str]) -> None:
+    """Print the rules of the wire by library."""
+    columns = tuple(dict.fromkeys(CLIENTS + SERVERS))
+    print("\nrule ", *(f"{name:>8}" for name in columns))
+    for rule, libraries in LIBRARIES.items():
+        counts = [collector.by_library[rule, name] for name in columns]
+        print(f"{rule:5}", *(f"{count or '-':>8}" for count in counts))
+        for name in libraries:
+            if not collector.by_library[rule, name]:
+                reason = NO_PLACE.get((rule, name))
+                (why if reason else bad).append(
+                    f"{rule} with {name}: {reason or 'no test, and no reason'}"
+                )
 
 
 if __name__ == "__main__":
