@@ -9,6 +9,7 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -397,15 +398,17 @@ def test_what_goes_before_an_answer_does_not_begin_it(world: World, kind: str) -
     world.run(scenario)
 
 
-@pytest.mark.rule("W23")
-def test_a_frameworks_500_made_of_such_an_error_is_replaced(world: World) -> None:
+@pytest.mark.rule("W23", "W29")
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_frameworks_500_made_of_such_an_error_is_replaced(world: World, raises: bool) -> None:
     def framework(inner: App) -> App:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await inner(scope, receive, send)
             except Exception:
                 await answer(send, 500, b"Internal Server Error")
-                raise
+                if raises:
+                    raise
 
         return app
 
@@ -413,8 +416,9 @@ def test_a_frameworks_500_made_of_such_an_error_is_replaced(world: World) -> Non
         guarded = ResilientMiddleware(framework(raising(REFUSED)))
         peer = await Peer().ask(guarded)
         assert (peer.status, peer.headers["retry-after"], len(peer.sent)) == (503, "3", 2)
+        assert (guarded.stats().rejected, guarded.stats().requests) == (1, 1)
         peer = Peer()
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError) if raises else nullcontext():
             await peer.ask(ResilientMiddleware(framework(raising(KeyError("x")))))
         assert (peer.status, peer.body) == (500, b"Internal Server Error")
 

@@ -55,6 +55,8 @@ class Serving:
                 self._counts.add("disconnected")
             if error is not None:
                 await self._conclude(error, reply)
+            elif reply.answered is not None:  # in place of a framework's answer to its error
+                self._place.count(reply.answered)
         finally:
             error = None  # no cycles: under overload there would be one per request
             self._place.forget()
