@@ -91,7 +91,8 @@ def parts() -> list[Part]:
         Part(
             "attacks",
             ".venv/bin/python -m pytest -q -p no:cacheprovider --attacks 10 tests/attacks "
-            "tests/integrations/test_httpx_real.py tests/integrations/test_aiohttp_real.py",
+            "tests/integrations/test_httpx_real.py tests/integrations/test_aiohttp_real.py "
+            "tests/integrations/test_grpc.py",
             after="packages",
         ),
         Part("benchmarks", "make bench BENCH=--short", after="packages"),
