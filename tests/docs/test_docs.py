@@ -45,8 +45,10 @@ README = ROOT / "README.md"
 MOST_EXCUSED = 3
 FENCE = re.compile(r"^```(?P<language>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 EXCUSE = re.compile(r"<!-- not run: (?P<reason>[^\n]+) -->\n\Z")
-OWN_CLOCK = re.compile(r"\bvirtual_time\b|^import grpc$", re.MULTILINE)
-"""What a page has whose code can't run in virtual time: a clock of its own, or of gRPC."""
+OWN_CLOCK = re.compile(r"\bvirtual_time\b|^import (grpc|openai)$", re.MULTILINE)
+"""What a page has whose code can't run in virtual time: a clock of its own, or of gRPC, or a server
+of its own in a thread.
+"""
 
 
 @dataclass
