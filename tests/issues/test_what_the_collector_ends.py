@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from resilient import adaptive_limit, breaker, bulkhead, throttle
+from resilient import adaptive_limit, breaker, bulkhead, retry, throttle
 from resilient._runtime import notify
 from resilient.events import CallRejected, StateChanged, subscribe
 from tests.worlds import in_threads
@@ -254,6 +254,22 @@ def test_a_place_of_one_that_is_collected_is_handed_on(make: Callable[[], Any]) 
         assert (policy.stats().in_flight, policy.stats().queued) == (0, 0)
 
     asyncio.run(main())
+
+
+@pytest.mark.rule("F4", "R12")
+def test_a_retry_gives_up_without_a_lock() -> None:
+    """As it does where the clean-up of a coroutine fails that is collected."""
+    policy: Any = retry(on=KeyError)
+    coroutine = begun(policy, untidy)
+    lock, policy._lock = policy._lock, TakenNow()
+    try:
+        with pytest.raises(OSError, match="its loop is closed"):
+            coroutine.close()
+    finally:
+        policy._lock = lock
+    assert policy.stats().gave_up["not_retryable"] == 1
+    policy._reset()
+    assert policy.stats().gave_up["not_retryable"] == 0
 
 
 @pytest.mark.rule("M1", "M2")

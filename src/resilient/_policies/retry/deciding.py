@@ -69,7 +69,7 @@ class DecidingRetry(PolicyBase):
         self._budget, self._max_attempts = settings.budget, settings.attempts
         self._calls, self._retries, self._recovered = Counter(), Counter(), Counter()
         self._complain, self._to_warn = notify.FaultLog(), Once()
-        self._gave_up_by: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+        self._gave_up_by: dict[Reason, Counter] = {reason: Counter() for reason in REASONS}
 
     def _begin(self, began: float, budget: RetryBudget | None) -> None:
         """Count one more call: refuse it if no time is left, and let it pay into its budget."""
@@ -218,8 +218,7 @@ class DecidingRetry(PolicyBase):
         reason = COUNTED_AS[why]
         if reason != "not_retryable" and (request := served.get()) is not None:
             request.used_up = True
-        with self._lock:
-            self._gave_up_by[reason] += 1
+        next(self._gave_up_by[reason].increment)
         if notify.listening and reason != "not_retryable":
             self._emit("RetryGaveUp", reason=reason, attempts=attempts, error=error)
             self._outbox.deliver()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from resilient._core.functions import is_coroutine_function
-from resilient._core.retry import REASONS, Reason
+from resilient._core.retry import Reason
 from resilient._core.snapshot import ReadOnlyDict
 from resilient._policies.common.keyed import KeyedState
 from resilient._policies.common.repeats import Repeats
@@ -63,8 +63,7 @@ class Retry(DecidingRetry):
 
     def stats(self) -> RetryStats:
         """A snapshot; see `RetryStats`."""
-        with self._lock:
-            reasons = ReadOnlyDict(self._gave_up_by)
+        reasons = ReadOnlyDict({why: total.read() for why, total in self._gave_up_by.items()})
         recovered, retries, calls = (
             total.read() for total in (self._recovered, self._retries, self._calls)
         )
@@ -92,9 +91,10 @@ class Retry(DecidingRetry):
 
     def _reset(self) -> None:
         with self._lock:
-            for total in (self._calls, self._retries, self._recovered):
+            for total in (
+                self._calls, self._retries, self._recovered, *self._gave_up_by.values()
+            ):  # fmt: skip
                 total.reset()
-            self._gave_up_by = dict.fromkeys(REASONS, 0)
             if self._budgets is not None:
                 self._budgets.restart(self._budgets._new)
         if self._budgets is not None:
