@@ -47,7 +47,8 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
         self.script = list(script)
         self.asked: list[dict[str, Any]] = []
         self.over = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(20), (self,), interceptors)
+        self._pool = ThreadPoolExecutor(20)
+        self._server = grpc.server(self._pool, (self,), interceptors)
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     def __enter__(self) -> Self:
@@ -57,6 +58,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
     def __exit__(self, *_: object) -> None:
         self.over.set()
         assert self._server.stop(None).wait(10), "the server does not end"
+        self._pool.shutdown()
 
     def attempts(self) -> list[Any]:
         return [one.get("x-request-attempt") for one in self.asked]

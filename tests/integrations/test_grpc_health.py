@@ -32,7 +32,8 @@ def asks(service: str) -> Any:
 
 @pytest.mark.rule("W52")
 def test_check_and_watch_on_a_sync_server(shop: Breaker) -> None:
-    server = grpc.server(ThreadPoolExecutor(4))
+    pool = ThreadPoolExecutor(4)
+    server = grpc.server(pool)
     add_HealthServicer_to_server(HealthServicer(critical={"shop"}, every=0.005), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -61,6 +62,7 @@ def test_check_and_watch_on_a_sync_server(shop: Breaker) -> None:
         del places
     finally:
         assert server.stop(None).wait(10)
+        pool.shutdown()
 
 
 @pytest.mark.rule("W52")

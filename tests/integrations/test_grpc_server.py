@@ -75,7 +75,7 @@ class Server:
     """A server of one *side* on loopback, and a channel to it."""
 
     def __init__(self, side: str, body: Body, **settings: Any) -> None:
-        self._is_aio = side != "sync"
+        self._is_aio, self._pool = side != "sync", ThreadPoolExecutor(4)
         self._handlers = Handlers(body, is_async=side == "aio")
         make = aio_server_interceptors if self._is_aio else server_interceptors
         self.interceptors = make(**settings)
@@ -87,7 +87,7 @@ class Server:
             self._thread.start()
             assert self._ready.wait(10), "the server does not start"
         else:
-            self._server = grpc.server(ThreadPoolExecutor(4), (self._handlers,), self.interceptors)
+            self._server = grpc.server(self._pool, (self._handlers,), self.interceptors)
             self._port = self._server.add_insecure_port("127.0.0.1:0")
             self._server.start()
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self._port}")
@@ -101,10 +101,11 @@ class Server:
             assert not self._thread.is_alive(), "the server does not end"
         else:
             assert self._server.stop(None).wait(10), "the server does not end"
+        self._pool.shutdown()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        server = grpc.aio.server(ThreadPoolExecutor(4), (self._handlers,), self.interceptors)
+        server = grpc.aio.server(self._pool, (self._handlers,), self.interceptors)
         self._port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         self._ready.set()
