@@ -41,6 +41,9 @@ def test_one_that_may_not_begin_leaves_its_place_to_another() -> None:
     assert not race.is_decided
     race.launch()
     assert (race.begin(), race.begun, race.may_launch) == (2, 2, False)
+    wide = race_of(3, 3)
+    wide.refused()
+    assert wide.launched == 2
 
 
 def test_it_is_decided_when_no_attempt_runs_or_one_has_decided_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,22 @@ def test_when_a_server_wants_to_be_asked_again(
 
 
 @pytest.mark.rule("W7")
+def test_a_date_without_a_zone_is_in_utc_wherever_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zoneless = LATER.replace("GMT", "-0000")
+    try:
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert retry_after_of([zoneless], [], [DATE], WALL) == 7
+        assert retry_after_of([LATER.replace("GMT", "+0100")], [], [DATE], WALL) == 0
+        assert retry_after_of([LATER], [], [DATE.replace("GMT", "+0100")], WALL) == 3607
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.rule("W7")
 @given(st.lists(st.text(max_size=80), max_size=2), st.lists(st.text(max_size=80), max_size=2))
 def test_nothing_that_a_server_says_is_an_error(seconds: list[str], others: list[str]) -> None:
     for given_values in ((seconds, others, others), (others, seconds, [DATE])):
@@ -112,6 +129,7 @@ def test_nothing_that_a_server_says_is_an_error(seconds: list[str], others: list
     [
         (["false"], True), (["False"], True), ([" FALSE "], True), ([], False), ([""], False),
         (["true"], False), (["0"], False), (["no"], False), (["false", "false"], False),
+        (["\x0cfalse"], False), (["XfalseX"], False),
     ],
 )  # fmt: skip
 def test_only_false_forbids(values: list[str], forbids: bool) -> None:
@@ -151,6 +169,8 @@ def test_a_limit_is_never_more_than_what_is_left(seconds: float) -> None:
         ({"x-left": ["250"]}, 0.25, 0),
         ({"x-left": ["2.5"]}, math.inf, 1),  # milliseconds are whole
         ({"request-timeout": [" 2.5\t"]}, 2.5, 0),
+        ({"request-timeout": ["\x0c2.5"]}, math.inf, 1),  # no blank of HTTP's
+        ({"request-timeout": ["X2.5X"]}, math.inf, 1),
         ({"request-timeout": ["123456789.123456789"]}, 123456789.123456789, 0),
         ({"x-envoy-expected-rq-timeout-ms": ["1500"], "request-timeout": ["9"]}, 1.5, 0),
         ({"x-left": ["0"], "request-timeout": ["soon"]}, 0.0, 1),
