@@ -72,6 +72,9 @@ class Server:
         self.body = await body_of(reader, headers)
         self.asked[path] += 1
         self.heads.append(headers)
+        return await self._answer(path, writer)
+
+    async def _answer(self, path: str, writer: Writer) -> bool:
         return await ANSWERS[path](self, writer)
 
     # What a path does.
