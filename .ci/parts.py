@@ -85,7 +85,8 @@ def parts() -> list[Part]:
             "drills",
             ".venv/bin/python -m pytest -q -p no:cacheprovider --every-drill "
             "tests/drill/test_scenarios.py tests/drill/test_target.py tests/drill/test_session.py "
-            "tests/issues/test_an_interrupt_hangs_nobody.py",
+            "tests/issues/test_an_interrupt_hangs_nobody.py "
+            "tests/integrations/test_three_processes.py",
             after="packages",
         ),
         Part(
