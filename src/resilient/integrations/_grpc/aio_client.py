@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -49,8 +49,10 @@ class AioInterceptor:
 
     async def _stream(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
         answer = await self._send(Rpc(details, request, continuation, is_unary=False))
-        if not isinstance(answer, Answer) or answer.held is None:
-            return answer.call if isinstance(answer, Answer) else answer
+        if not isinstance(answer, Answer):
+            return AioGiven(answer)
+        if answer.held is None:
+            return answer.call
         return AioHeldCall(answer.call, answer.held, self._client)
 
     async def _send(self, rpc: Rpc) -> Any:
@@ -116,17 +118,20 @@ class AioHeldCall:
 
     def __init__(self, call: Any, held: Held, client: GrpcClient) -> None:
         self._call, self._held, self._client = call, held, client
-        loop = loops.running_loop()
-        call.add_done_callback(partial(_ended, loop, held, client))
+        add_done_callback = getattr(call, "add_done_callback", None)  # what is no call has none
+        if add_done_callback is not None:
+            add_done_callback(partial(_ended, loops.running_loop(), held, client))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
     def __await__(self) -> Generator[Any, None, Any]:
         try:
-            return (yield from self._call.__await__())
+            message = yield from self._call.__await__()
         except BaseException as error:  # noqa: BLE001  # the caller gets it
             raise self._ends_by(error)  # noqa: B904  # it is that very error
+        self._held.end()
+        return message
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
@@ -136,6 +141,7 @@ class AioHeldCall:
             raise
         except BaseException as error:  # noqa: BLE001  # the caller gets it
             raise self._ends_by(error)  # noqa: B904  # it is that very error
+        self._held.end()
 
     def _ends_by(self, error: BaseException) -> BaseException:
         self._client.end(self._held, error)
@@ -163,5 +169,52 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(f"{work!r} has something to wait for")
 
 
+class AioGiven:
+    """What a fallback gave, in place of a call with many messages there or back."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        yield from ()
+        return self._value
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        if isinstance(self._value, AsyncIterable):
+            async for message in self._value:
+                yield message
+        else:
+            for message in self._value:
+                yield message
+
+    async def code(self) -> StatusCode:
+        return StatusCode.OK
+
+    async def details(self) -> str:
+        return ""
+
+    debug_error_string = details
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        return grpc.aio.Metadata()
+
+    trailing_metadata = initial_metadata
+
+    async def wait_for_connection(self) -> None:
+        """There is none to wait for."""
+
+    def done(self) -> bool:
+        return True
+
+    def cancelled(self) -> bool:
+        return False
+
+    cancel = cancelled
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        callback(self)
+
+
 for _kind in (grpc.aio.UnaryStreamCall, grpc.aio.StreamUnaryCall, grpc.aio.StreamStreamCall):
     _kind.register(AioHeldCall)
+    _kind.register(AioGiven)

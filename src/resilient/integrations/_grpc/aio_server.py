@@ -14,6 +14,7 @@ from resilient.integrations._grpc.server import (
     GrpcServer,
     check_in_time,
     has_failed,
+    has_spoken,
     mark_used_up,
     refusal_of,
     trailing_of,
@@ -99,8 +100,11 @@ async def _serve(
 async def _conclude(error: Exception, place: Place, request: Served, context: Any) -> None:
     """End the call for a handler that has raised *error*, or return, for it to be raised (W43)."""
     answer = place.answer_to(error)
-    if answer is not None:
+    if answer is None:
+        if request.used_up:
+            mark_used_up(context)
+    elif not has_spoken(context):
         place.count(answer)
         await context.abort(*refusal_of(error, answer, trailing_of(context)))
-    elif request.used_up:
-        mark_used_up(context)
+    elif not context.done():  # the server itself would tell of the error
+        await context.abort(context.code(), context.details())

@@ -9,7 +9,7 @@ from resilient._typing import Default
 from resilient.integrations._client.engine import Client
 from resilient.integrations._client.exchange import Held
 from resilient.integrations._client.settings import Methods, check_settings
-from resilient.integrations._grpc.family import GrpcFamily, is_own
+from resilient.integrations._grpc.family import GrpcFamily, code_of, is_own
 from resilient.integrations._grpc.rpc import ATTEMPT
 from resilient.integrations.http import BadStatus, Wire
 
@@ -44,11 +44,12 @@ class GrpcClient:
 
     def end(self, held: Held, error: Any) -> None:
         """A call that was under way is over, by *error* if there is one; only once."""
-        if not hasattr(error, "code"):  # there is none, or it is a cancellation of the caller's
-            held.end(error)
-        elif is_own(error):
+        code = code_of(error)
+        if is_own(error):
             held.ignore()
-        elif self.settings.is_failure(error.code()):
-            held.end(BadStatus(error.code(), response=error))
+        elif code is None:  # there is no error, or it is a cancellation of the caller's
+            held.end(error)
+        elif self.settings.is_failure(code):
+            held.end(BadStatus(code, response=error))
         else:
             held.end()

@@ -42,16 +42,19 @@ def transient(error: BaseException) -> bool:
 
 
 def code_of(error: Any) -> StatusCode | None:
-    """The status that an error of gRPC's says."""
+    """The status that an error of gRPC's says; interceptors may raise some that say none."""
     code = getattr(error, "code", None)
     return code() if callable(code) else None
 
 
-def is_own(error: Exception) -> bool:
-    """Whether *error* says nothing of the service: the call was cancelled, or could not be sent."""
-    if not isinstance(error, grpc.RpcError):
+def is_own(error: Any) -> bool:
+    """Whether *error*, or a call that has ended, says nothing of the service: it was cancelled, or
+    could not be sent.
+    """
+    if isinstance(error, Exception) and not isinstance(error, grpc.RpcError):
         return True
-    return code_of(error) is StatusCode.CANCELLED or error.details() in CALLERS
+    code = code_of(error)
+    return code is StatusCode.CANCELLED or (code is not None and error.details() in CALLERS)
 
 
 class GrpcFamily:

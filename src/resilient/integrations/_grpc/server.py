@@ -141,9 +141,9 @@ def has_failed(context: Any) -> bool:
 
 
 def has_spoken(context: Any) -> bool:
-    """Whether the handler has chosen the status."""
+    """Whether the handler has chosen the status of a failure."""
     ask = getattr(context, "code", None)
-    return ask is not None and bool(ask())
+    return ask is not None and ask() not in {None, 0, StatusCode.OK}
 
 
 def _peer(context: Any) -> str | None:

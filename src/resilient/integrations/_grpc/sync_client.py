@@ -15,7 +15,7 @@ from resilient.errors import DeadlineExceeded, Rejected
 from resilient.integrations._client.exchange import Held, note_deadline
 from resilient.integrations._client.library import Outgoing
 from resilient.integrations._grpc.client import GrpcClient
-from resilient.integrations._grpc.family import is_own, told
+from resilient.integrations._grpc.family import code_of, is_own, told
 from resilient.integrations._grpc.refused import Refused
 from resilient.integrations._grpc.rpc import Answer, Rpc
 
@@ -69,10 +69,16 @@ class Interceptor(
 def _transmit(rpc: Rpc, outgoing: Outgoing) -> Answer:
     """Make an attempt. What is no answer of the service's is raised."""
     call = rpc.attempt(outgoing)
+    if not hasattr(call, "done"):  # an interceptor of others has given it in place of a call
+        if isinstance(call, BaseException):
+            raise call
+        return Answer(iter(call), is_open=True)
     error = call.exception() if call.done() and not call.cancelled() else None
     if hasattr(call, "__next__") and (error is None or error is call):  # a stream, or a future
         return Answer(call, is_open=True)
-    if isinstance(error, (Rejected, DeadlineExceeded)) or (error is not None and is_own(error)):
+    if isinstance(error, (Rejected, DeadlineExceeded)):
+        raise error
+    if error is not None and (is_own(error) or code_of(error) is None):
         raise error
     return Answer(call, error)
 
@@ -89,8 +95,9 @@ class HeldCall:
     """
 
     def __init__(self, call: Any, held: Held, client: GrpcClient) -> None:
-        self._call, self._client = call, client
-        if not call.add_callback(partial(_ended, ref(call), held, client)):
+        self._call, self._held, self._client = call, held, client
+        add_callback = getattr(call, "add_callback", None)  # messages without a call have none
+        if add_callback is not None and not add_callback(partial(_ended, ref(call), held, client)):
             _ended(ref(call), held, client)
 
     def __getattr__(self, name: str) -> Any:
@@ -102,28 +109,40 @@ class HeldCall:
     def __next__(self) -> Any:
         try:
             return next(self._call)
-        except grpc.RpcError as error:
-            raise self._told(error)  # noqa: B904  # it is that very error
+        except StopIteration:
+            self._held.end()
+            raise
+        except Exception as error:  # noqa: BLE001  # the caller gets it
+            raise self._ends_by(error)  # noqa: B904  # it is that very error
 
     next = __next__
 
     def result(self, timeout: float | None = None) -> Any:
         """The answer of a call that has one, when it is there."""
         try:
-            return self._call.result(timeout)
+            message = self._call.result(timeout)
         except grpc.RpcError as error:
-            raise self._told(error)  # noqa: B904  # it is that very error
+            raise self._ends_by(error)  # noqa: B904  # it is that very error
+        self._held.end()
+        return message
 
     def exception(self, timeout: float | None = None) -> Any:
         """The error by which it ends, when it has ended."""
         error = self._call.exception(timeout)
-        return error if error is None else self._told(error)
+        if error is None:
+            self._held.end()
+            return None
+        return self._ends_by(error)
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         """Let *fn* know when it has ended."""
         self._call.add_done_callback(lambda _call: fn(self))
 
-    def _told(self, error: Any) -> Any:
+    def _ends_by(self, error: Any) -> Any:
+        """What the caller sees counts at once: the library tells of an end in another thread."""
+        self._client.end(self._held, error)
+        if code_of(error) is None:
+            return error
         return _as_the_caller_gets_it(error, self._client.settings.name)
 
 
@@ -140,9 +159,17 @@ class Given:
 
     def __init__(self, value: Any) -> None:
         self._value = value
+        self._messages: Iterator[Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._value)
+        return self
+
+    def __next__(self) -> Any:
+        if self._messages is None:
+            self._messages = iter(self._value)
+        return next(self._messages)
+
+    next = __next__
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002  # it is there
         return self._value
@@ -161,6 +188,8 @@ class Given:
     def exception(self, timeout: float | None = None) -> None:  # noqa: ARG002  # there is none
         return None
 
+    traceback = time_remaining = exception
+
     def done(self) -> bool:
         return True
 
@@ -168,6 +197,9 @@ class Given:
         return False
 
     running = cancel = is_active = cancelled
+
+    def add_callback(self, callback: Any) -> bool:  # noqa: ARG002  # as of a call that has ended
+        return False
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         fn(self)
