@@ -25,7 +25,7 @@ def bounds() -> Iterator[str]:
     """``name==version`` for each requirement of the package and its extras."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     extras = [one for extra in OURS for one in project["optional-dependencies"][extra]]
-    for requirement in (*project["dependencies"], *extras, "trio>=0.31"):
+    for requirement in (*project["dependencies"], *extras, "trio>=0.31", "openai>=2.28"):
         found = re.match(r"([\w.-]+)(?:\[.*\])?>=([\w.]+)", requirement)
         if found is not None:
             yield f"{found[1]}=={found[2]}"
