@@ -63,7 +63,9 @@ class Retry(DecidingRetry):
 
     def stats(self) -> RetryStats:
         """A snapshot; see `RetryStats`."""
-        reasons = ReadOnlyDict({why: total.read() for why, total in self._gave_up_by.items()})
+        reasons = ReadOnlyDict[Reason, int](
+            {why: total.read() for why, total in self._gave_up_by.items()}
+        )
         recovered, retries, calls = (
             total.read() for total in (self._recovered, self._retries, self._calls)
         )
