@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,9 @@ from examples.three_services.process import bind
 
 Child = asyncio.subprocess.Process
 ROOT = Path(__file__).resolve().parents[2]
+OK = 200
 PATIENCE = 30.0
-"""Seconds in which a process has to start."""
+"""Seconds in which a process has to start, and whatever is waited for to happen."""
 GOODBYE = 5.0
 """Seconds that it gets to end by itself."""
 
@@ -59,6 +60,11 @@ class Three:
         """What to ask the edge."""
         return f"http://127.0.0.1:{self.edge.port}/price/A-17"
 
+    @property
+    def every(self) -> tuple[Process, Process, Process]:
+        """All three."""
+        return self.edge, self.middle, self.leaf
+
     async def ask(self, http: httpx2.AsyncClient | None = None) -> Answer:
         """Ask the edge, and take the time."""
         began = time.monotonic()
@@ -79,16 +85,36 @@ class Three:
 
     async def in_flight(self) -> int:
         """Requests that are served, and calls in the policies of clients, in all three."""
-        every = [await self.stats(each) for each in (self.edge, self.middle, self.leaf)]
+        every = [await self.stats(each) for each in self.every]
         counts = [one["served"] for one in every]
         counts += [policy["stats"] for one in every for policy in one["policies"]]
         return sum(int(each.get("in_flight", 0)) for each in counts)
+
+    async def make_well(self) -> None:
+        """Mend the leaf, and wait until the edge says so."""
+        await self.let_leaf_be(Mood.WELL)
+        await until(self.is_well)
+
+    async def is_well(self) -> bool:
+        """Whether the edge gives an answer of the leaf."""
+        return (await self.ask()).status == OK
+
+    async def is_at_rest(self) -> bool:
+        """Whether nothing is in flight."""
+        return await self.in_flight() == 0
 
     async def breaker(self) -> dict[str, Any]:
         """The totals of the middle's breaker."""
         policies = (await self.stats(self.middle))["policies"]
         (found,) = (each["stats"] for each in policies if each["kind"] == "breaker")
         return dict(found)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it *holds*, no longer than `PATIENCE`."""
+    async with asyncio.timeout(PATIENCE):
+        while not await holds():  # noqa: ASYNC110  # another process knows
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 from examples.three_services.leaf import Mood
-from examples.three_services.services import Answer, Three, three_services
+from examples.three_services.services import OK, Answer, Three, three_services
 
 
 async def tell() -> None:
@@ -60,7 +60,7 @@ async def healing(three: Three) -> None:
     while True:
         answer = await three.ask()
         show(answer, f"the breaker is {(await three.breaker())['state']}")
-        if answer.status < 300:  # noqa: PLR2004  # of HTTP
+        if answer.status == OK:
             break
         await asyncio.sleep(0.2)
 

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from examples.three_services import figures
+from examples.three_services import figures, load
 from examples.three_services.edge import TIMEOUT
 from examples.three_services.leaf import Mood
 from examples.three_services.services import ROOT, Three, three_services
@@ -92,8 +92,8 @@ def test_three_attempts_in_three_layers_are_three_calls(played: Played, mood: Mo
 @pytest.mark.rule("W14")
 @pytest.mark.parametrize("seconds", [2, pytest.param(20, marks=EVERY)], ids=["short", "long"])
 def test_load_leaves_nothing_behind(played: Played, seconds: int) -> None:
-    found, _ = played.measure(figures.load(played.three, seconds, warm_up=seconds / 10))
-    assert sum(found.statuses.values()) == seconds * figures.RATE
+    found, _ = played.measure(load.load(played.three, seconds, warm_up=seconds / 10))
+    assert sum(found.statuses.values()) == seconds * load.RATE
     assert set(found.statuses) <= {200, 503, 504}, "late or refused on a busy machine, never broken"
     assert set(found.tasks.values()) == {0}
     assert set(found.sockets.values()) == {0}
