@@ -56,10 +56,16 @@ class AioInterceptor:
         return AioHeldCall(answer.call, answer.held, self._client)
 
     async def _send(self, rpc: Rpc) -> Any:
-        answer = await self._client.engine.send_async(rpc, _transmit)
-        if isinstance(answer, Answer) and answer.error is not None:
+        try:
+            answer = await self._client.engine.send_async(rpc, _transmit)
+        finally:
+            rpc.let_go()
+        if not isinstance(answer, Answer) or answer.error is None:
+            return answer
+        try:
             raise _as_the_caller_gets_it(answer.error, self._client.settings.name)
-        return answer
+        finally:
+            del answer  # or the error would keep itself alive
 
     def __repr__(self) -> str:
         return f"aio_client_interceptors(policy={self.policy!r})"
@@ -99,7 +105,7 @@ async def _transmit(rpc: Rpc, outgoing: Outgoing) -> Answer:
     except AioRpcError as error:
         if error.code() is StatusCode.CANCELLED:
             raise
-        return Answer(None, error)
+        return Answer(None, error.with_traceback(None))  # the same: it leads to the answer
     return Answer(call)
 
 
@@ -151,10 +157,12 @@ class AioHeldCall:
 
 
 def _ended(loop: Any, held: Held, client: GrpcClient, call: Any) -> None:
-    """The call is over. Who awaits it knows more of a cancellation, so it comes first."""
+    """The call is over. Who awaits it knows more of a cancellation, so it comes first: that may be
+    cancelled in a task of the library's, whose end wakes who awaits.
+    """
     code = at_once(call.code())
     if code is StatusCode.CANCELLED:
-        loop.call_soon(held.ignore)
+        loop.call_soon(loop.call_soon, held.ignore)
     else:
         client.end(held, None if code is StatusCode.OK else AioRpcError(code, None, None))
 

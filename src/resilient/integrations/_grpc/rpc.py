@@ -69,6 +69,12 @@ class Rpc(grpc.ClientCallDetails):
         )  # fmt: skip
         return await self._send(details, self._message)
 
+    def let_go(self) -> None:
+        """There is no other attempt. The library's task for one has a context in which this is, so
+        it would keep the call alive, whose task it is.
+        """
+        del self._send, self._message
+
     def _carrying(self, outgoing: Outgoing) -> tuple[float | None, Metadata]:
         """The time limit and the metadata of an attempt (W11, W12)."""
         ours = outgoing.headers
