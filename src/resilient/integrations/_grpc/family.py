@@ -106,10 +106,11 @@ class GrpcFamily:
         """The error that the caller gets remembers it."""
 
     def close(self, answer: Answer) -> None:
-        answer.call.cancel()
+        if answer.is_open:
+            answer.call.cancel()
 
     async def close_async(self, answer: Answer) -> None:
-        answer.call.cancel()
+        self.close(answer)
 
 
 def told(error: Any) -> Any:
