@@ -71,10 +71,10 @@ def test_the_leaf_sees_what_is_left_at_the_edge(played: Played) -> None:
 @pytest.mark.rule("W23", "W26", "W43")
 def test_a_leaf_that_hangs_opens_the_breaker_and_is_found_well_again(played: Played) -> None:
     found, excuse = played.measure(figures.outage(played.three))
-    assert [answer.status for answer, _ in found.hung] == [504] * figures.FAILURES
+    assert {answer.status for answer, _ in found.hung} == {504}
+    assert found.failures == figures.FAILURES
     for _, seconds in found.hung:
         assert seconds <= TIMEOUT + figures.LATE + excuse, "until nothing is in flight"
-    assert found.opened == "open"
     for answer in found.refused:
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert min(answer.seconds for answer in found.refused) < figures.QUICK + excuse
