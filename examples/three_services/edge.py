@@ -18,6 +18,10 @@ from resilient.integrations.asgi import ResilientMiddleware
 from resilient.integrations.grpc import TRANSIENT, aio_client_interceptors
 
 TIMEOUT = 0.3
+SHORT = 0.05
+"""Seconds to wait for the middle at most. After a longer wait there would be too little left of the
+limit: the attempt would be cut short, and the breaker would take that for a failure of the leaf.
+"""
 METHOD = "/three.Prices/Get"
 
 
@@ -40,7 +44,11 @@ async def main(port: str, middle: str) -> None:
         retry("middle", on=TRANSIENT, attempts=3, wait=0.01, budget=None),
         bulkhead(100, name="middle"),
     )
-    interceptors = aio_client_interceptors(policy=policy, idempotent={METHOD})
+    interceptors = aio_client_interceptors(
+        policy=policy,
+        idempotent={METHOD},
+        max_retry_after=SHORT,
+    )
     async with grpc.aio.insecure_channel(middle, interceptors=interceptors) as channel:
         guarded = ResilientMiddleware(app_over(channel), timeout=TIMEOUT, name="edge")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final, Self
 
+from examples.three_services.leaf import Mood
 from examples.three_services.services import Three
 
 RATE: Final = 200
@@ -45,14 +46,15 @@ class Load:
 async def load(three: Three, seconds: float, warm_up: float = 2.0) -> Load:
     """Send `RATE` requests a second, and compare what is there before and after.
 
-    Before, each process has seen as many requests at once as there can be, for it keeps the memory.
+    Before, each process has seen as many requests at once as there can be, and errors, for it keeps
+    the memory that they took.
     """
+    await three.let_leaf_be(Mood.HANGS)
+    await send(three, warm_up)
     await three.make_well()
     async with Sender(three.edge.port) as sender:
         for _ in range(ceil(5 * warm_up)):
             await asyncio.gather(*(sender.ask() for _ in range(AT_ONCE)))
-    await three.make_well()
-    await send(three, warm_up)
     before = await at_rest(three)
     statuses = await send(three, seconds)
     after = await at_rest(three)

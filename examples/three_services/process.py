@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ async def live(tells: Callable[[], Mapping[str, object]], routes: Sequence[Route
 
     listens = bind()
     async with serving(Starlette(routes=[Route("/stats", stats), *routes]), listens):
-        print(listens.getsockname()[1], flush=True)
+        with suppress(BrokenPipeError):  # nobody listens any more: then input has ended, too
+            os.write(sys.stdout.fileno(), b"%d\n" % listens.getsockname()[1])
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
