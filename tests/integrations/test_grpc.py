@@ -232,6 +232,18 @@ def test_a_message_that_can_not_be_sent_is_ignored() -> None:
 
 
 @pytest.mark.rule("W4", "W41")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of grpcio 1.66
+def test_metadata_that_can_not_be_sent_is_ignored(run: Play) -> None:
+    async def scenario(caller: Caller) -> None:
+        with pytest.raises(Exception, match=r"(?i)metadata|formatting"):  # each version's own
+            await caller.one(metadata=[("Upper-Case", "1")])
+        assert (caller.policy.stats().failures, caller.policy.stats().ignored) == (0, 1)
+        gc.collect()
+
+    assert not run(scenario, b"", policy=breaker("b")).asked
+
+
+@pytest.mark.rule("W4", "W41")
 def test_a_stream_of_the_callers_that_breaks_is_ignored(run: Play) -> None:
     def messages() -> Iterator[bytes]:
         yield b"a"

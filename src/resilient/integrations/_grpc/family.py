@@ -28,8 +28,10 @@ IN_HTTP: Final = {
 }
 """What a server of ours answers to its own caller, see `met_by`."""
 
-CALLERS: Final = ("Exception serializing request!", "Exception iterating requests!")
-"""What sync calls say of messages that could not be sent, under a status of the service's."""
+CALLERS: Final = (
+    "Exception serializing request!", "Exception iterating requests!", "Invalid metadata",
+)  # fmt: skip
+"""What sync calls say of what could not be sent, under a status of the service's."""
 
 
 def transient(error: BaseException) -> bool:
