@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--figures", action="store_true", help="measure, in place of the story")
     parser.add_argument("--seconds", type=float, default=20.0, help="so long the load of figures")
     words = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it
     try:
         asyncio.run(figures.show(words.seconds) if words.figures else story.tell())
     except KeyboardInterrupt:
