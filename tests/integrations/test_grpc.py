@@ -244,6 +244,20 @@ def test_metadata_that_can_not_be_sent_is_ignored(run: Play) -> None:
 
 
 @pytest.mark.rule("W4", "W41")
+def test_metadata_of_a_stream_that_can_not_be_sent_is_ignored(run: Play, world: str) -> None:
+    if world == "asyncio" and grpc.__version__.startswith("1.66"):
+        pytest.skip("it hangs by itself")
+
+    async def scenario(caller: Caller) -> None:
+        with pytest.raises(Exception, match=r"(?i)metadata|formatting"):  # each version's own
+            await caller.read(caller.many(metadata=[("Upper-Case", "1")]))
+        await settled(caller, lambda: not caller.policy.stats().in_flight)
+        assert (caller.policy.stats().failures, caller.policy.stats().ignored) == (0, 1)
+
+    assert not run(scenario, b"", policy=breaker("b")).asked
+
+
+@pytest.mark.rule("W4", "W41")
 def test_a_stream_of_the_callers_that_breaks_is_ignored(run: Play) -> None:
     def messages() -> Iterator[bytes]:
         yield b"a"

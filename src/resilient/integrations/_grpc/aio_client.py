@@ -164,7 +164,9 @@ def _ended(loop: Any, held: Held, client: GrpcClient, call: Any) -> None:
     if code is StatusCode.CANCELLED:
         loop.call_soon(loop.call_soon, held.ignore)
     else:
-        client.end(held, None if code is StatusCode.OK else AioRpcError(code, None, None))
+        details = at_once(call.details())
+        error = AioRpcError(code, None, None, details)
+        client.end(held, None if code is StatusCode.OK else error)
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
