@@ -21,12 +21,14 @@ from tests.mutants.__main__ import read as read_mutants
 from tests.rules import PAGE, RULES, tables
 
 ROOT = Path(__file__).parent.parent.parent
-CODE = re.compile(r"""(?<![\w.'"])(?<![A-Za-z]-)[BCDEFHLMPRSTW](?:[1-9]|[12]\d)(?![\w"])""")
+CODE = re.compile(r"""(?<![\w.'"])(?<![A-Za-z]-)[BCDEFHLMPRSTW](?:[1-9]|[1-5]\d)(?![\w"])""")
 """Never a part of a longer word or number, and nothing in quotes."""
 LINTER = re.compile(r"#\s*(?:noqa|fmt|type|pyright|ruff):[^#\n]*")
 """What a comment says to a tool, which has codes of its own."""
 PYTHON = [
-    path for room in ("src", "tests", "benchmarks", "docs") for path in ROOT.glob(f"{room}/**/*.py")
+    path
+    for room in ("src", "tests", "benchmarks", "docs", "examples")
+    for path in ROOT.glob(f"{room}/**/*.py")
 ]
 PROSE = [
     *(ROOT / name for name in ("CONTRIBUTING.md", "README.md", "CHANGELOG.md")),
