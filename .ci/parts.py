@@ -92,8 +92,9 @@ def parts() -> list[Part]:
         Part(
             "attacks",
             ".venv/bin/python -m pytest -q -p no:cacheprovider --attacks 10 tests/attacks "
-            "tests/integrations/test_httpx_real.py tests/integrations/test_aiohttp_real.py "
-            "tests/integrations/test_grpc.py",
+            "tests/integrations/test_httpx_real.py::test_calls_cancelled_at_random_leave_nothing "
+            "tests/integrations/test_aiohttp_real.py::test_calls_cancelled_at_random_leave_nothing "
+            "tests/integrations/test_grpc.py::test_calls_cancelled_at_random_leave_nothing",
             after="packages",
         ),
         Part("benchmarks", "make bench BENCH=--short", after="packages"),

@@ -644,9 +644,7 @@ def test_the_loser_of_a_hedge_is_cancelled() -> None:
 
 @pytest.mark.rule("W14")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_calls_cancelled_at_random_leave_nothing_behind(
-    loop: str, request: pytest.FixtureRequest
-) -> None:
+def test_calls_cancelled_at_random_leave_nothing(loop: str, request: pytest.FixtureRequest) -> None:
     dice = random.Random(1)
     rounds = 20 * int(request.config.getoption("--attacks"))
     if loop == "uvloop":
