@@ -25,6 +25,7 @@ from resilient.integrations._asgi.socket import Socket
 from resilient.integrations._server.arrival import Headers, arrived, limit_here
 from resilient.integrations._server.counts import Counts
 from resilient.integrations._server.health import HealthCheck
+from resilient.integrations._server.place import opener_async_of
 from resilient.integrations._server.settings import (
     Limiter,
     Timeout,
@@ -102,8 +103,7 @@ class ResilientMiddleware:
         if not isinstance(cancel_on_disconnect, bool):
             refuse_type("cancel_on_disconnect", cancel_on_disconnect, "True or False")
         self._watches = cancel_on_disconnect
-        limiter = check_limiter(limit)
-        self._opener = None if limiter is None else limiter._opener_async(_asked)
+        self._opener = opener_async_of(check_limiter(limit))
         self._counts = Counts()
 
     def stats(self) -> ServerStats:
@@ -165,10 +165,6 @@ def _peer(scope: Scope) -> str | None:
     """The address of the caller, if it has one."""
     client = scope.get("client")
     return client[0] if client else None
-
-
-async def _asked(_scope: Any) -> None:
-    """Stands for the handler where a limit asks what it is around."""
 
 
 @final

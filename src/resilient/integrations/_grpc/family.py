@@ -44,7 +44,9 @@ def transient(error: BaseException) -> bool:
 
 
 def code_of(error: Any) -> StatusCode | None:
-    """The status that an error of gRPC's says; interceptors may raise some that say none."""
+    """The status that an error of gRPC's says, or the context of a call: interceptors may raise
+    errors that say none, and the context of a sync handler on an async server does not.
+    """
     code = getattr(error, "code", None)
     return code() if callable(code) else None
 

@@ -16,11 +16,12 @@ from resilient._core.matching import leaves
 from resilient._policies.common.served import Served
 from resilient._policies.deadline import Deadline, deadline
 from resilient.errors import CircuitOpen, Rejected
-from resilient.integrations._grpc.family import FAILURES
+from resilient.integrations._grpc.family import FAILURES, code_of
 from resilient.integrations._grpc.hints import NO_MORE, trailing_hint
 from resilient.integrations._grpc.rpc import ATTEMPT, Metadata
 from resilient.integrations._server.answers import Answer
 from resilient.integrations._server.counts import Counts
+from resilient.integrations._server.place import opener_async_of, opener_of
 from resilient.integrations._server.settings import (
     Limiter,
     Timeout,
@@ -71,9 +72,8 @@ class GrpcServer:
             name=name,
             peer=_peer,
         )
-        check_limiter(limit)
-        self.opener = None if limit is None else limit._opener(_asked)
-        self.opener_async = None if limit is None else limit._opener_async(_asked_async)
+        limiter = check_limiter(limit)
+        self.opener, self.opener_async = opener_of(limiter), opener_async_of(limiter)
         self.counts = Counts()
 
     def stats(self) -> ServerStats:
@@ -136,14 +136,12 @@ def mark_used_up(context: Any) -> None:
 
 def has_failed(context: Any) -> bool:
     """Whether the handler has said so itself."""
-    ask = getattr(context, "code", None)
-    return ask is not None and ask() in FAILURES
+    return code_of(context) in FAILURES
 
 
 def has_spoken(context: Any) -> bool:
     """Whether the handler has chosen the status of a failure."""
-    ask = getattr(context, "code", None)
-    return ask is not None and ask() not in {None, 0, StatusCode.OK}
+    return code_of(context) not in {None, 0, StatusCode.OK}
 
 
 def _peer(context: Any) -> str | None:
@@ -152,11 +150,3 @@ def _peer(context: Any) -> str | None:
     if kind in {"ipv4", "ipv6"}:
         return unquote(rest).rpartition(":")[0].strip("[]")
     return None if kind.startswith("unix") or kind == "inproc" else rest
-
-
-def _asked(_details: Any) -> None:
-    """Stands for the handler where a limit asks what it is around."""
-
-
-async def _asked_async(_details: Any) -> None:
-    """The same, for an async one."""

@@ -9,9 +9,28 @@ from resilient._policies.common.calls import Call
 from resilient.errors import Rejected
 from resilient.integrations._server.answers import Answer, answer_to, answer_to_shed
 from resilient.integrations._server.counts import Counts
+from resilient.integrations._server.settings import Limiter
 
 Opener = Callable[[Any], Call]
 OpenerAsync = Callable[[Any], Awaitable[Call]]
+
+
+def opener_of(limiter: Limiter | None) -> Opener | None:
+    """How a place of *limiter* is taken, if there is one."""
+    return None if limiter is None else limiter._opener(_handler)
+
+
+def opener_async_of(limiter: Limiter | None) -> OpenerAsync | None:
+    """`opener_of` in async code."""
+    return None if limiter is None else limiter._opener_async(_handler_async)
+
+
+def _handler(_scope: Any) -> None:
+    """Stands for the handler where a limit asks what it is around."""
+
+
+async def _handler_async(_scope: Any) -> None:
+    """The same, for an async one."""
 
 
 class Place:
