@@ -37,6 +37,15 @@ NOW = asks_to_wait(0)
 DOWN = StatusCode.UNAVAILABLE
 
 
+def eventually(done: Callable[[], bool]) -> None:
+    """Wait for what another thread does just now."""
+    for _ in range(2000):
+        if done():
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("it does not come")
+
+
 class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
     """It answers by its *script*, the last entry again and again: a message, a status, a status
     with trailing metadata, or what a function of the messages and the context gives. A stream's

@@ -9,8 +9,6 @@ import gc
 import pickle
 import random
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,7 +42,15 @@ from resilient.integrations.grpc import (
     method,
 )
 from resilient.integrations.http import BadStatus, options
-from tests.integrations.grpc_service import DOWN, NOW, Caller, Service, asks_to_wait, play
+from tests.integrations.grpc_service import (
+    DOWN,
+    NOW,
+    Caller,
+    Service,
+    asks_to_wait,
+    eventually,
+    play,
+)
 
 pytestmark = pytest.mark.real_clock  # gRPC has its own
 
@@ -347,7 +353,7 @@ def test_a_stream_holds_its_place_until_its_status(run: Play) -> None:
         assert rest == [b"2"]
         if caller.is_async:
             assert await call.read() is grpc.aio.EOF
-        assert call.code() is StatusCode.OK if not caller.is_async else True
+        assert (await call.code() if caller.is_async else call.code()) is StatusCode.OK
         await settled(caller, lambda: places.stats().in_flight == 0)
 
     run(scenario, (b"1", b"2"), policy=bulkhead(1))
@@ -355,18 +361,14 @@ def test_a_stream_holds_its_place_until_its_status(run: Play) -> None:
 
 async def settled(caller: Caller, done: Callable[[], bool]) -> None:
     """Wait for what another thread, or a callback of the loop's, does just now."""
+    if not caller.is_async:
+        eventually(done)
+        return
     for _ in range(2000):
         if done():
             return
-        if caller.is_async:
-            await asyncio.sleep(0.001)
-        else:
-            await pause()
+        await asyncio.sleep(0.001)
     raise AssertionError("it does not come")
-
-
-async def pause() -> None:
-    threading.Event().wait(0.001)
 
 
 @pytest.mark.rule("W10", "W41")
@@ -456,16 +458,8 @@ def test_a_future_is_one_attempt_that_nobody_waits_for() -> None:
         second = call.future(b"")
         second.add_done_callback(done.append)
         assert (second.result(10), second.exception(10)) == (b"yes", None)
-        drive_until(lambda: done == [second] and not guard.stats().in_flight)
+        eventually(lambda: done == [second] and not guard.stats().in_flight)
         assert (service.attempts(), guard.stats().failures) == (["1", "1"], 1)
-
-
-def drive_until(done: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if done():
-            return
-        time.sleep(0.001)
-    raise AssertionError("it does not come")
 
 
 # W11, W12: what is on the wire.

@@ -35,7 +35,7 @@ from resilient.integrations._grpc.hints import hint_of
 from resilient.integrations._grpc.server import GrpcServer
 from resilient.integrations.grpc import aio_server_interceptors, server_interceptors
 from resilient.integrations.http import current_attempt
-from tests.integrations.grpc_service import KINDS, PUSHBACK
+from tests.integrations.grpc_service import KINDS, PUSHBACK, eventually
 
 pytestmark = pytest.mark.real_clock  # gRPC has its own
 
@@ -120,12 +120,12 @@ class Server:
 
     def settled(self, **totals: int) -> None:
         """Wait for the totals, which a call's end in the server may follow its status."""
-        for _ in range(2000):
+
+        def are_so() -> bool:
             stats = self.interceptors[0].stats()
-            if all(getattr(stats, name) == value for name, value in totals.items()):
-                return
-            threading.Event().wait(0.001)
-        raise AssertionError(f"{self.interceptors[0].stats()} does not become {totals}")
+            return all(getattr(stats, name) == value for name, value in totals.items())
+
+        eventually(are_so)
 
 
 Serve = Callable[..., Server]
